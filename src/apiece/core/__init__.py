@@ -1,0 +1,1 @@
+"""Values that the whole package speaks: masks, instances, classes, frames, pictures."""
