@@ -1,1 +1,1 @@
-"""See the modules of this folder."""
+"""Networks, the contract that they all keep, and the one decoder that reads it."""

@@ -1,0 +1,157 @@
+"""`apiece export`: a trained network -> one ONNX file that carries its card, and equals its source or isn't written.
+
+The graph takes uint8 RGB (B, H, W, 3) of the card's input size, any B, and returns the four outputs of the contract.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import Tensor, nn
+
+from apiece.core.frame import Frame
+from apiece.core.image import find_images, read_image
+from apiece.data.synthetic import discs
+from apiece.deploy.parity import INT8, FLOAT32, Parity, Tolerance, compare
+from apiece.deploy.quantize import quantize
+from apiece.errors import ExportError, UsageError
+from apiece.models.card import METADATA_KEY, ModelCard
+from apiece.models.contract import INPUT_NAME, OUTPUT_NAMES
+from apiece.models.tensors import CandidateTensors
+from apiece.predict.runtime_onnx import OnnxRuntime
+from apiece.predict.runtime_torch import TorchRuntime
+
+OPSET = 20
+
+
+class Graph(nn.Module):
+    """The network with the graph's input: uint8 (B, H, W, 3)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> CandidateTensors:
+        """Interleaved bytes -> candidates."""
+        found: CandidateTensors = self.net(images.permute(0, 3, 1, 2).float())
+        return found
+
+
+def export(
+    model: Path,
+    out: Path,
+    int8: bool = False,
+    calibrate: Path | None = None,
+    images: Path | None = None,
+) -> Parity:
+    """Write `out`, then prove that it equals `model` on pictures, an empty one among them.
+
+    model      a run's folder, or its weights.safetensors.
+    int8       quantise convolutions to int8 weights and uint8 activations; needs `calibrate`.
+    calibrate  pictures (a folder) that set the activations' ranges: training pictures, never held-out ones.
+    images     pictures (a folder) for the proof; synthetic scenes when None.
+    raises     ExportError when scores, boxes or decoded masks differ beyond the tolerance; `out` is then not written.
+    """
+    if int8 and calibrate is None:
+        raise UsageError("--int8 needs --calibrate, a folder of training pictures that sets the ranges")
+    if out.suffix != ".onnx":
+        raise UsageError(f"--out: expected a name that ends in .onnx, got {out}")
+    source = TorchRuntime(model)
+    card = source.card
+    pictures = _inputs(card, images)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_suffix(".part.onnx")
+    try:
+        to_onnx(source.net, card, temporary)
+        if int8:
+            assert calibrate is not None
+            quantize(temporary, _batch_of(card, find_images([calibrate])[:CALIBRATION_PICTURES]))
+            card = card.replace(notes=(*card.notes, "int8: convolutions have int8 weights and uint8 activations."))
+            _write_card(temporary, card)
+        tolerance: Tolerance = INT8 if int8 else FLOAT32
+        parity = compare(source, OnnxRuntime(temporary), pictures, tolerance)
+        if not parity.passed:
+            raise ExportError(
+                f"{out} was not written: the exported graph differs from {model} beyond the tolerance.\n"
+                + parity.to_text()
+            )
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return parity
+
+
+CALIBRATION_PICTURES = 64
+
+
+def to_onnx(net: nn.Module, card: ModelCard, path: Path) -> None:
+    """The bare export, without the proof."""
+    height, width = card.input_size
+    example = torch.zeros((2, height, width, 3), dtype=torch.uint8)
+    graph = Graph(net.eval())
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+        warnings.simplefilter("ignore")
+        level = logging.root.level
+        logging.root.setLevel(logging.ERROR)
+        try:
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=list(OUTPUT_NAMES),
+                dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+                optimize=True,
+                verbose=False,
+            )
+        finally:
+            logging.root.setLevel(level)
+    assert program is not None
+    program.save(str(path))
+    _write_card(path, card)
+
+
+def _write_card(path: Path, card: ModelCard) -> None:
+    model = onnx.load(str(path))
+    kept = [(p.key, p.value) for p in model.metadata_props if p.key != METADATA_KEY]
+    del model.metadata_props[:]
+    for key, value in [*kept, (METADATA_KEY, card.to_json())]:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    model.producer_name = "apiece"
+    onnx.save(model, str(path))
+
+
+def _inputs(card: ModelCard, images: Path | None) -> npt.NDArray[np.uint8]:
+    """Network inputs for the proof (B, H, W, 3): an empty picture, noise, and pictures with objects."""
+    rng = np.random.default_rng(0)
+    height, width = card.input_size
+    empty = np.zeros((1, height, width, 3), dtype=np.uint8)
+    noise = rng.integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+    if images is None:
+        scenes = np.stack([discs(rng, card.input_size, count=n).image for n in (5, 40, 120)])
+    else:
+        scenes = _batch_of(card, find_images([images])[:16])
+    return np.concatenate([empty, noise, scenes])
+
+
+def _batch_of(card: ModelCard, paths: Sequence[Path]) -> npt.NDArray[np.uint8]:
+    if not paths:
+        raise UsageError("expected a folder with at least one picture to export with, found none")
+    batch = []
+    for path in paths:
+        image = read_image(path)
+        batch.append(Frame.letterbox((image.shape[0], image.shape[1]), card.input_size).apply(image))
+    return np.stack(batch)
+
+
+__all__: Sequence[Any] = ["Graph", "export", "to_onnx"]

@@ -1,0 +1,47 @@
+"""Backbones: any timm network that yields feature maps, cut to the levels that a neck needs."""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """Feature maps C_l of an image batch.
+
+    name    a timm model name.
+    levels  pyramid levels, level l having stride 2^l; ascending, for example (2, 3, 4, 5).
+    """
+
+    def __init__(self, name: str, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.name = name
+        self.body = timm.create_model(
+            name, features_only=True, pretrained=False, out_indices=tuple(level - 1 for level in levels)
+        )
+        self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
+        strides = tuple(self.body.feature_info.reduction())
+        if strides != tuple(2**level for level in levels):
+            raise ValueError(f"{name} has strides {strides} at its outputs, not those of levels {levels}")
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised -> one map per level, fine to coarse."""
+        maps: list[Tensor] = self.body(images)
+        return maps
+
+
+class Normalize(nn.Module):
+    """RGB 0…255 to what the backbone was trained on, inside the graph, so that no caller can get it wrong."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) of any dtype, 0…255 -> float32, normalised."""
+        return (images.float() - self.mean) / self.std

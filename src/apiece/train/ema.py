@@ -1,0 +1,33 @@
+"""Exponential moving average of the weights: what is validated and kept."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class AveragedWeights:
+    """Average of a network's weights and buffers.
+
+    The decay grows from 0 as (1 + n) / (10 + n) up to `decay`, so that early averages are not ruled by the
+    random start.
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Move towards the weights of `net`."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.decay else 0.0
+        mine, theirs = self.net.state_dict(), net.state_dict()
+        for name, value in mine.items():
+            if value.dtype.is_floating_point:
+                value.lerp_(theirs[name].to(value.dtype), 1.0 - decay)
+            else:
+                value.copy_(theirs[name])

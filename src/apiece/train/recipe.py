@@ -1,0 +1,200 @@
+"""A training recipe: everything that decides a model, in one typed YAML file.
+
+Unknown keys are refused with the nearest known one. Relative paths are relative to the recipe's folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from apiece.errors import RecipeError, did_you_mean
+
+
+class Section(BaseModel):
+    """Part of a recipe: frozen, and refuses keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelRecipe(Section):
+    """Which network. `init`: none, timm, a package name (see `load_imagenet`), or a .safetensors of this network."""
+
+    family: str = "solov2"
+    builder: str = "solov2_dense"
+    init: str = "none"
+
+
+class DataRecipe(Section):
+    """One data set: a COCO JSON with its image folder, or a folder with images/ and labels/.
+
+    subset     text file, one image file name or stem a line: only these are used.
+    groups     CSV of `image,group`, for balanced sampling and figures by group.
+    """
+
+    path: Path
+    images: Path | None = None
+    subset: Path | None = None
+    groups: Path | None = None
+
+
+class AugmentRecipe(Section):
+    """Random changes of the training pictures; a probability of 0 or a range of one value turns a change off.
+
+    size         height and width of the training crop, pixels.
+    scale        factor range, relative to the scale that fits the whole picture into `size`.
+    min_visible  an object of which less than this fraction is left by the crop is dropped from the targets.
+    """
+
+    size: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
+    min_visible: float = Field(0.2, ge=0, le=1)
+    flip: bool = True
+    rotate90: bool = True
+    color: float = Field(0.0, ge=0, le=1)
+    invert: float = Field(0.0, ge=0, le=1)
+    grey: float = Field(0.0, ge=0, le=1)
+    blur: float = Field(0.0, ge=0, le=1)
+    noise: float = Field(0.0, ge=0, le=1)
+
+
+class OptimiserRecipe(Section):
+    """AdamW with warm-up and cosine decay to `final` × lr; no weight decay on norms and biases."""
+
+    lr: float = Field(1e-3, gt=0)
+    backbone_lr: float = Field(1.0, ge=0, description="factor on lr for the backbone")
+    weight_decay: float = Field(0.05, ge=0)
+    warmup_steps: int = Field(100, ge=0)
+    final: float = Field(0.01, ge=0, le=1)
+    clip: float = Field(10.0, gt=0, description="gradient norm")
+    ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights; 0 turns it off")
+
+
+class Recipe(Section):
+    """The whole recipe.
+
+    input_size     height and width at which the trained network runs (validation and export).
+    epoch_samples  samples that make an epoch; None: the size of the training set.
+    balance        plain: each picture equally often; group / class: rare groups or classes more often, with
+                   weight 1 / sqrt(frequency).
+    frozen_norm    the backbone's batch norm keeps its statistics: right for small batches.
+    max_masks      most mask samples of a batch in the loss.
+    workers        processes that load pictures; 0 loads in the training process.
+    """
+
+    name: str
+    classes: tuple[str, ...] = Field(min_length=1)
+    model: ModelRecipe
+    train: DataRecipe
+    validation: DataRecipe | None = None
+    augment: AugmentRecipe
+    optimiser: OptimiserRecipe = OptimiserRecipe()
+    input_size: tuple[int, int]
+    epochs: int = Field(gt=0)
+    epoch_samples: int | None = Field(None, gt=0)
+    batch: int = Field(8, gt=0)
+    balance: Literal["plain", "group", "class"] = "plain"
+    seed: int = 0
+    frozen_norm: bool = False
+    max_masks: int | None = Field(None, gt=0)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = True
+    devices: int = Field(1, gt=0)
+    accelerator: str = "auto"
+    strategy: str = "auto"
+    workers: int = Field(0, ge=0)
+    validate_every: int = Field(1, gt=0, description="epochs")
+    checkpoint_steps: int = Field(200, gt=0)
+    licence: str = "unknown"
+    origin: str = ""
+    data: str = ""
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Recipe:
+        if self.balance == "group" and self.train.groups is None:
+            raise ValueError("balance: group needs train.groups, a CSV of image,group")
+        if self.batch % self.devices:
+            raise ValueError(f"batch: expected a multiple of devices ({self.devices}), got {self.batch}")
+        return self
+
+
+def read_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read and check a recipe; `overrides` are `key.sub=value` with a YAML value.
+
+    raises  RecipeError naming file, key, what was expected, what came, and the nearest known key.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from None
+    if not isinstance(document, dict):
+        raise RecipeError(f"{path}: expected keys and values, got {type(document).__name__}")
+    for override in overrides or []:
+        _override(document, override)
+    try:
+        recipe = Recipe.model_validate(document)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_first(error)}") from None
+    return _resolve(recipe, path.resolve().parent)
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set: expected key=value, got {override!r}")
+    *parents, last = key.split(".")
+    node = document
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(f"--set {override}: {parent!r} holds a value, not keys")
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override}: the value is not valid YAML") from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first problem as a sentence, and how many more there are."""
+    problems = error.errors()
+    problem = problems[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section: type[BaseModel] = Recipe
+        for part in problem["loc"][:-1]:
+            kinds = {
+                "model": ModelRecipe,
+                "train": DataRecipe,
+                "validation": DataRecipe,
+                "augment": AugmentRecipe,
+                "optimiser": OptimiserRecipe,
+            }
+            section = kinds[str(part)]
+        sentence = f"unknown key {where!r}. {did_you_mean(str(problem['loc'][-1]), section.model_fields)}"
+    elif problem["type"] == "missing":
+        sentence = f"the key {where!r} is missing"
+    elif problem["type"] == "value_error":
+        sentence = str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
+    else:
+        sentence = f"{where}: {problem['msg']}, got {problem['input']!r}"
+    return sentence + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _resolve(recipe: Recipe, folder: Path) -> Recipe:
+    def absolute(data: DataRecipe | None) -> DataRecipe | None:
+        if data is None:
+            return None
+        paths = {name: getattr(data, name) for name in ("path", "images", "subset", "groups")}
+        return data.model_copy(update={name: folder / p for name, p in paths.items() if p is not None})
+
+    changes: dict[str, Any] = {"train": absolute(recipe.train), "validation": absolute(recipe.validation)}
+    if recipe.model.init.endswith(".safetensors"):
+        changes["model"] = recipe.model.model_copy(update={"init": str(folder / recipe.model.init)})
+    return recipe.model_copy(update=changes)
