@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from apiece.core.instances import Instances
+from apiece.errors import RecipeError
 from apiece.train.batches import Batch
 from apiece.train.checkpoint import load_state, save_state
 from apiece.train.ema import AveragedWeights
@@ -83,6 +84,25 @@ def optimiser(net: nn.Module, recipe: OptimiserRecipe) -> torch.optim.AdamW:
     )
 
 
+def backward(
+    fabric: Fabric, model: nn.Module, loss: Loss, batch: Batch, *, seed: int, channels_last: bool = False
+) -> dict[str, Tensor]:
+    """Add one batch's gradients to the parameters -> the loss terms, detached.
+
+    Over several processes the gradients are those of one process with all their pictures: terms are divided by
+    counts summed over the processes.
+    """
+    images = fabric.to_device(batch.images).float()
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    normalisers = loss.normalisers(batch.targets).to(fabric.device)
+    if fabric.world_size > 1:
+        normalisers = fabric.all_reduce(normalisers, reduce_op="sum")
+    terms = loss(model(images), batch.targets, normalisers, processes=fabric.world_size, seed=seed)
+    fabric.backward(torch.stack(list(terms.values())).sum())
+    return {name: value.detach() for name, value in terms.items()}
+
+
 def fit(
     fabric: Fabric,
     net: nn.Module,
@@ -151,19 +171,11 @@ def fit(
         batch: Batch = next(stream)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, schedule.last, recipe) * group["scale"]
-        images = fabric.to_device(batch.images).float()
-        if channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        normalisers = loss.normalisers(batch.targets).to(fabric.device)
-        if fabric.world_size > 1:
-            normalisers = fabric.all_reduce(normalisers, reduce_op="sum")
-        raw = model(images)
-        terms = loss(raw, batch.targets, normalisers, processes=fabric.world_size, seed=seed + step)
+        optimizer.zero_grad(set_to_none=True)
+        terms = backward(fabric, model, loss, batch, seed=seed + step, channels_last=channels_last)
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
-            raise FloatingPointError(f"step {step}: the loss is {total.item()}. Lower optimiser.lr or use 32-true.")
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(total)
+            raise RecipeError(f"step {step}: the loss is {total.item()}. Lower optimiser.lr, or set precision: 32-true.")
         norm = fabric.clip_gradients(model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
         optimizer.step()
         average.update(net)

@@ -87,7 +87,7 @@ class Recipe(Section):
 
     name: str
     classes: tuple[str, ...] = Field(min_length=1)
-    model: ModelRecipe
+    model: ModelRecipe = ModelRecipe()
     train: DataRecipe
     validation: DataRecipe | None = None
     augment: AugmentRecipe
@@ -163,7 +163,8 @@ def _override(document: dict[str, Any], override: str) -> None:
 
 def _first(error: ValidationError) -> str:
     """The first problem as a sentence, and how many more there are."""
-    problems = error.errors()
+    # An unknown key explains a missing one, so it comes first.
+    problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
     problem = problems[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
