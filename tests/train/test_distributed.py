@@ -35,12 +35,12 @@ def gradients(fabric: Fabric, path: Path) -> None:
     # Unequal numbers of objects, so that dividing by each process's own count would show.
     samples = [discs(rng, (96, 96), count=n) for n in (1, 9, 2, 14)]
     plan = Plan(np.full(4, 0.25), batch=4, epoch_samples=4, seed=0)
-    model = fabric.setup_module(TrainingStep(net))
+    loss = loss_of("solov2", net, None)
+    model = fabric.setup_module(TrainingStep(net, loss))
     model.train()
     for module in net.backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-    loss = loss_of("solov2", net, None)
     stream = batches(
         samples, plan, unchanged, loss.targets, first=0, last=1, rank=fabric.global_rank, world=fabric.world_size
     )

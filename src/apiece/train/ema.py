@@ -26,8 +26,7 @@ class AveragedWeights:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.decay else 0.0
         mine, theirs = self.net.state_dict(), net.state_dict()
-        for name, value in mine.items():
-            if value.dtype.is_floating_point:
-                value.lerp_(theirs[name].to(value.dtype), 1.0 - decay)
-            else:
-                value.copy_(theirs[name])
+        floating = [name for name, value in mine.items() if value.dtype.is_floating_point]
+        torch._foreach_lerp_([mine[n] for n in floating], [theirs[n] for n in floating], 1.0 - decay)
+        for name in mine.keys() - set(floating):
+            mine[name].copy_(theirs[name])

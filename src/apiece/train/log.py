@@ -24,7 +24,7 @@ class Log:
 
     def info(self, text: str) -> None:
         """One line for the person who watches."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def start(self, step: int, last: int) -> None:
         """Show the bar."""
