@@ -20,7 +20,9 @@ def tiny_solov2(classes: int = 1) -> SOLOv2:
             Level(source=1, stride=8, grid=12, sizes=(16, 64)),
             Level(source=2, stride=16, grid=8, sizes=(32, 2048)),
         ),
-        kernel_head=KernelHead(32, width=32, depth=2, classes=classes, kernel=32, norm=group_norm, coordinates=True),
+        kernel_head=KernelHead(
+            32, width=32, depth=2, classes=classes, kernel=32, norm=group_norm, coordinates=True
+        ),
         mask_features=MaskFeatures(32, width=32, outputs=32, norm=group_norm, coordinates=True),
         mask_stride=4,
         local=False,

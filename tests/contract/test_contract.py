@@ -9,8 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tiny import BUILDERS
-
 from apiece.core.frame import Frame
 from apiece.data.sample import Sample
 from apiece.data.synthetic import discs
@@ -19,6 +17,7 @@ from apiece.models.contract import Candidates
 from apiece.models.decode import decode
 from apiece.train.checkpoint import load_weights, save_weights
 from apiece.train.losses import loss_of
+from tiny import BUILDERS
 
 SIDE = 128
 FIELDS = ("scores", "labels", "boxes", "masks")
@@ -69,7 +68,12 @@ def test_an_empty_picture_is_ordinary(name):
     net = BUILDERS[name](2).eval()
     found = contract(net, net(torch.zeros(1, 3, SIDE, SIDE)))
     decoded = decode(
-        found, 0, Frame.letterbox((SIDE, SIDE), (SIDE, SIDE)), classes(2), threshold=0.5, boxes_from=net.boxes_from
+        found,
+        0,
+        Frame.letterbox((SIDE, SIDE), (SIDE, SIDE)),
+        classes(2),
+        threshold=0.5,
+        boxes_from=net.boxes_from,
     )
     assert len(decoded.instances) == 0
     assert not decoded.instances.truncated
@@ -102,7 +106,12 @@ def test_k_reached_is_reported(net):
         scores = np.full_like(found.scores, 0.9)
         found = Candidates(scores, found.labels, found.boxes, found.masks, found.mask_frame)
     decoded = decode(
-        found, 0, Frame.letterbox((SIDE, SIDE), (SIDE, SIDE)), classes(2), threshold=1e-4, boxes_from=net.boxes_from
+        found,
+        0,
+        Frame.letterbox((SIDE, SIDE), (SIDE, SIDE)),
+        classes(2),
+        threshold=1e-4,
+        boxes_from=net.boxes_from,
     )
     assert decoded.instances.truncated
 
@@ -125,7 +134,12 @@ def test_one_picture_is_learnt_by_heart(name):
     sample = scene(np.random.default_rng(3))
     loss = loss_of("solov2", net, None)
     targets = [loss.targets(sample.instances)] * 2
-    image = torch.from_numpy(sample.image.transpose(2, 0, 1).copy()).float()[None].expand(2, -1, -1, -1).contiguous()
+    image = (
+        torch.from_numpy(sample.image.transpose(2, 0, 1).copy())
+        .float()[None]
+        .expand(2, -1, -1, -1)
+        .contiguous()
+    )
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.0)
     best = 0.0
     for step in range(600):
@@ -199,4 +213,6 @@ def test_the_exported_graph_equals_the_network(net, name, tmp_path: Path):
     # Dynamic batch: the same pictures at once.
     together = runtime(images)
     for i, image in enumerate(images):
-        np.testing.assert_allclose(together.scores[i : i + 1], runtime(image[None]).scores, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            together.scores[i : i + 1], runtime(image[None]).scores, rtol=1e-4, atol=1e-5
+        )

@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch")
 from apiece.core.classes import ClassMap
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
-from apiece.models.layers import top
 from apiece.models.solov2.loss import SOLOv2Loss, assign
 from apiece.models.solov2.matrix_nms import matrix_nms
 from apiece.models.solov2.net import PAPER_LEVELS, Raw, points_nms, solov2_r50
@@ -58,7 +57,9 @@ def net(golden: Path):
     state = {}
     for entry in json.loads((golden / "solov2_r50_state.json").read_text())["tensors"]:
         values = fill(entry)
-        state[entry["name"]] = torch.zeros((), dtype=torch.long) if values is None else torch.from_numpy(values)
+        state[entry["name"]] = (
+            torch.zeros((), dtype=torch.long) if values is None else torch.from_numpy(values)
+        )
         if values is not None:
             assert values.reshape(-1)[0] == pytest.approx(entry["check"]["first"], rel=1e-6)
     net = solov2_r50(80)
@@ -141,7 +142,13 @@ def test_candidates_are_the_reference_s(which, b, request, net, head_raw, full_r
     raw = head_raw if which == "head" else full_raw[2]
     scores = torch.cat([points_nms(c.sigmoid()).flatten(2).transpose(1, 2) for c in raw.categories], 1)[b]
     cell, label = torch.nonzero(scores > 0.1, as_tuple=True)
-    expected = set(zip(store[f"{which}/b{b}/cand_cell"].tolist(), store[f"{which}/b{b}/cand_class0"].tolist(), strict=True))
+    expected = set(
+        zip(
+            store[f"{which}/b{b}/cand_cell"].tolist(),
+            store[f"{which}/b{b}/cand_class0"].tolist(),
+            strict=True,
+        )
+    )
     assert set(zip(cell.tolist(), label.tolist(), strict=True)) == expected
 
 
@@ -157,7 +164,9 @@ def test_candidates_are_the_reference_s(which, b, request, net, head_raw, full_r
 def test_detections(which, b, score_threshold, final_threshold, key, request, net, head_raw, full_raw):
     store = request.getfixturevalue(which)
     raw = head_raw if which == "head" else full_raw[2]
-    one = Raw([c[b : b + 1] for c in raw.categories], [k[b : b + 1] for k in raw.kernels], raw.features[b : b + 1])
+    one = Raw(
+        [c[b : b + 1] for c in raw.categories], [k[b : b + 1] for k in raw.kernels], raw.features[b : b + 1]
+    )
     net.preselect, net.score_threshold, net.final_threshold = 1300, score_threshold, final_threshold
     with torch.no_grad():
         found = net.select(one)
@@ -224,7 +233,11 @@ def test_assignment_is_identical(name, targets_loss):
         )
         mine = targets.samples[targets.samples[:, 0] == level]
         expected = list(
-            zip(store[f"{name}/L{level}/pos_cell"].tolist(), store[f"{name}/L{level}/pos_instance"].tolist(), strict=True)
+            zip(
+                store[f"{name}/L{level}/pos_cell"].tolist(),
+                store[f"{name}/L{level}/pos_instance"].tolist(),
+                strict=True,
+            )
         )
         assert [tuple(row) for row in mine[:, 1:].tolist()] == expected
 
@@ -233,11 +246,15 @@ def test_losses_and_gradients_on_synthetic_outputs(net, targets_loss):
     store = targets_loss
     grids = [level.grid for level in PAPER_LEVELS]
     categories = [
-        torch.from_numpy(generator(f"solov2/loss/cate_L{i}").normal(-4, 1.5, (2, 80, g, g)).astype(np.float32))
+        torch.from_numpy(
+            generator(f"solov2/loss/cate_L{i}").normal(-4, 1.5, (2, 80, g, g)).astype(np.float32)
+        )
         for i, g in enumerate(grids)
     ]
     kernels = [
-        torch.from_numpy(generator(f"solov2/loss/kernel_L{i}").normal(0, 0.1, (2, 256, g, g)).astype(np.float32))
+        torch.from_numpy(
+            generator(f"solov2/loss/kernel_L{i}").normal(0, 0.1, (2, 256, g, g)).astype(np.float32)
+        )
         for i, g in enumerate(grids)
     ]
     features = torch.from_numpy(

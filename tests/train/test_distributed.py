@@ -10,7 +10,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lightning_fabric import Fabric
-from tiny import tiny_solov2
 from torch import nn
 
 from apiece.data.sample import Sample
@@ -18,6 +17,7 @@ from apiece.data.synthetic import discs
 from apiece.train.batches import Plan, batches
 from apiece.train.loop import TrainingStep, backward
 from apiece.train.losses import loss_of
+from tiny import tiny_solov2
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,14 @@ def gradients(fabric: Fabric, path: Path) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
     stream = batches(
-        samples, plan, unchanged, loss.targets, first=0, last=1, rank=fabric.global_rank, world=fabric.world_size
+        samples,
+        plan,
+        unchanged,
+        loss.targets,
+        first=0,
+        last=1,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
     )
     backward(fabric, model, loss, next(stream), seed=0)
     if fabric.is_global_zero:
@@ -58,4 +65,6 @@ def test_two_processes_equal_one_with_the_double_batch(tmp_path: Path):
     assert one.keys() == two.keys()
     assert max(float(g.abs().max()) for g in one.values()) > 1e-3
     for key, gradient in one.items():
-        torch.testing.assert_close(two[key], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()) + 1e-7)
+        torch.testing.assert_close(
+            two[key], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()) + 1e-7
+        )

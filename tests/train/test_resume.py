@@ -31,7 +31,10 @@ def write_recipe(folder: Path, **changes: object) -> Path:
     for i in range(4):
         sample = discs(rng, (64, 80), count=5)
         cv2.imwrite(str(folder / f"data/images/{i}.png"), sample.image[..., ::-1])
-        cv2.imwrite(str(folder / f"data/labels/{i}.png"), sample.instances.masks.to_label_image("first").astype(np.uint16))
+        cv2.imwrite(
+            str(folder / f"data/labels/{i}.png"),
+            sample.instances.masks.to_label_image("first").astype(np.uint16),
+        )
     recipe = {
         "name": "tiny",
         "classes": ["disc"],

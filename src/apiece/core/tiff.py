@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import math
-import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +13,9 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import TiffImagePlugin
 
+from apiece.core import orientation
 from apiece.core.tone import as_rgb, over_white, project, to_eight_bits
 from apiece.errors import ImageError
 
@@ -22,6 +23,7 @@ MINISWHITE, MINISBLACK, RGB, PALETTE, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
 UNCOMPRESSED, DEFLATE = (1,), (8, 32946)
 # An array of shape (H, W, C) that was written as H pages of W × C: no picture is that narrow.
 NARROWEST_PAGE = 16
+COPY_AGAIN = "Remedy: copy or export the file again."
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ def open_plane(file: BinaryIO, name: str, page: int | None) -> Plane:
         series = [one for one in tiff.series if not one.keyframe.is_reduced] or list(tiff.series)
     except Exception as error:  # damaged headers surface as anything from struct.error to RecursionError
         raise ImageError(
-            f"{name}: the TIFF header is damaged or cut off ({_brief(error)}); "
-            "expected a whole TIFF file. Remedy: copy or export the file again."
+            f"{name}: the TIFF header is damaged or cut off ({_brief(error)}); expected a whole TIFF file. "
+            f"{COPY_AGAIN}"
         ) from error
     if not series:
         raise ImageError(f"{name}: this TIFF file holds no picture; expected at least one page.")
@@ -123,65 +125,211 @@ class _Stack:
         self.series, self.file, self.name = series, file, name
         self.key = series.keyframe
         self.shape, self.axes = tuple(int(n) for n in series.shape), str(series.axes)
-        if min(self.shape, default=0) < 1:
-            raise ImageError(f"{name}: a page of this TIFF has the shape {self.shape}; expected sides ≥ 1 pixel.")
-        inner = len(str(self.key.axes))
+        self.page_shape, self.page_axes = tuple(int(n) for n in self.key.shape), str(self.key.axes)
+        if min(*self.shape, *self.page_shape) < 1:
+            raise ImageError(
+                f"{name}: a page of this TIFF has shape {self.shape}; expected sides of ≥ 1 pixel."
+            )
+        if set(self.page_axes) - {"Y", "X", "S", "C"}:
+            raise ImageError(
+                f"{name}: one page is a volume ({self.page_axes} = {self.page_shape}); expected a flat picture. "
+                "Remedy: save its planes as separate pages or files."
+            )
+        # What stands before a page's own axes counts pages. Formats differ in how they name that part.
+        pages = math.prod(self.shape) // math.prod(self.page_shape)
+        prefixes = [k for k in range(len(self.shape) + 1) if math.prod(self.shape[:k]) == pages]
+        self.lead_shape, self.lead_axes = (pages,), "I"
+        if prefixes:
+            self.lead_shape, self.lead_axes = self.shape[: prefixes[0]], self.axes[: prefixes[0]]
         self.channels_last = (
             series.kind == "shaped"
+            and self.page_axes == "YX"
             and len(self.shape) == 3
-            and not set(self.axes) & {"C", "S"}
+            and "C" not in self.lead_axes
             and self.shape[2] <= NARROWEST_PAGE < min(self.shape[:2])
         )
-        lead = len(self.shape) - inner
-        if "".join(self.axes[lead:]) != str(self.key.axes) or self.shape[lead:] != tuple(self.key.shape):
-            raise ImageError(
-                f"{name}: pages of shape {tuple(self.key.shape)} ({self.key.axes}) make a series of shape "
-                f"{self.shape} ({self.axes}), which cannot be taken apart. Remedy: save the plane as its own file."
-            )
-        self.lead_shape, self.lead_axes = self.shape[:lead], self.axes[:lead]
-        self.inner_axes = self.axes[lead:]
-        if set(self.inner_axes) - {"Y", "X", "S", "C"}:
-            raise ImageError(
-                f"{name}: one page is a volume ({self.inner_axes} = {self.shape[lead:]}); expected a flat picture."
-            )
 
     @property
     def planes(self) -> int:
         """How many pictures the series holds; the channels of one picture count once."""
         if self.channels_last:
             return 1
-        return math.prod(n for n, axis in zip(self.lead_shape, self.lead_axes, strict=True) if axis not in "CS")
+        return math.prod(
+            n for n, axis in zip(self.lead_shape, self.lead_axes, strict=True) if axis not in "CS"
+        )
 
     def describe(self) -> str:
-        sides = dict(zip(self.axes, self.shape, strict=True))
-        return f"{sides['Y']} x {sides['X']} pixels, axes {self.axes} = {' x '.join(map(str, self.shape))}"
+        """The shape in words, for messages."""
+        return f"axes {self.axes} = {' x '.join(map(str, self.shape))}"
 
     def plane(self, index: int) -> Plane:
-        """The plane `index`, checked to lie within the file."""
+        """The plane `index`, from the header alone."""
         pages = np.arange(math.prod(self.lead_shape)).reshape(self.lead_shape)
         if self.channels_last:
             height, width, channels = self.shape
         else:
-            sides = dict(zip(self.inner_axes, self.shape[len(self.lead_shape) :], strict=True))
+            sides = dict(zip(self.page_axes, self.page_shape, strict=True))
             height, width = sides["Y"], sides["X"]
             outer = [k for k, axis in enumerate(self.lead_axes) if axis not in "CS"]
-            rest = [k for k, axis in enumerate(self.lead_axes) if axis in "CS"]
-            pages = pages.transpose(outer + rest).reshape(self.planes, -1)[index]
+            inner = [k for k, axis in enumerate(self.lead_axes) if axis in "CS"]
+            pages = pages.transpose(outer + inner).reshape(self.planes, -1)[index]
             channels = pages.size * math.prod(n for axis, n in sides.items() if axis in "CS")
         numbers = [int(number) for number in pages.reshape(-1)]
-        tags = self.key.tags
-        first = None
-        if len(numbers) == 1 and self.series.dataoffset is None or len(self.series) == 1:
-            page = self.series[numbers[0]]
-            first = page.index if page is not None and isinstance(page.index, int) else None
-        orientation = int(tags.valueof(274, default=1)) if isinstance(tags.valueof(274, default=1), int) else 1
         return Plane(
             size=(height, width),
             channels=channels,
             dtype=np.dtype(self.series.dtype),
             photometric=int(self.key.photometric),
             extras=tuple(int(extra) for extra in self.key.extrasamples),
-            orientation=orientation,
-            ifd=first,
-            decode=lambda: self._decode(numbers, channels),
+            orientation=self._orientation(),
+            ifd=self._ifd(numbers[0]) if len(numbers) == 1 else None,
+            decode=lambda: self._decode(numbers),
         )
+
+    def _orientation(self) -> int:
+        value = self.key.tags.valueof(orientation.TAG, default=1)
+        return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
+
+    def _ifd(self, number: int) -> int | None:
+        if number and self.series.is_truncated:  # one directory stands for all pages
+            return None
+        page = self.series[number]
+        return page.index if page is not None and isinstance(page.index, int) else None
+
+    def _decode(self, numbers: list[int]) -> npt.NDArray[Any]:
+        """The pages as one array (H, W, C)."""
+        parts = [self._page(number) for number in numbers]
+        if self.channels_last:
+            return np.stack(parts)
+        order = [self.page_axes.index(axis) for axis in "YX"]
+        order += [k for k in range(len(self.page_axes)) if k not in order]
+        parts = [part.transpose(order) for part in parts]
+        height, width = parts[0].shape[:2]
+        return np.concatenate([part.reshape(height, width, -1) for part in parts], axis=2)
+
+    def _page(self, number: int) -> npt.NDArray[Any]:
+        """One page as stored, of shape `page_shape`."""
+        end = self.file.seek(0, io.SEEK_END)
+        if self.series.dataoffset is not None:  # plain samples, page after page, maybe one directory for all
+            dtype = np.dtype(self.series.dtype).newbyteorder(self.series.parent.byteorder)
+            size = math.prod(self.page_shape) * dtype.itemsize
+            start = int(self.series.dataoffset) + number * size
+            self._check_extent(start + size, end)
+            self.file.seek(start)
+            stored = np.frombuffer(self.file.read(size), dtype).reshape(self.page_shape)
+            return stored.astype(dtype.newbyteorder("="), copy=False)
+        page = self.series[number]
+        if page is None:
+            raise ImageError(
+                f"{self.name}: page {number} lies in another file of a multi-file OME-TIFF. "
+                "Remedy: save the picture as one file."
+            )
+        if not page.dataoffsets or 0 in page.dataoffsets or 0 in page.databytecounts:
+            raise ImageError(f"{self.name}: page {number} has no data for a part of the picture.")
+        self._check_extent(max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))), end)
+        self._check_segments(page)
+        native = int(self.key.compression) in UNCOMPRESSED + DEFLATE
+        decoders = [self._by_pillow, self._by_opencv]
+        decoders.insert(0 if native else 2, _by_tifffile)
+        failures = []
+        for decoder in decoders:
+            try:
+                values = decoder(page)
+            except Exception as error:  # each decoder has its own set of errors
+                failures.append(_brief(error))
+                continue
+            if values is not None:
+                return values.reshape(self.page_shape)
+        if native:
+            raise ImageError(f"{self.name}: the TIFF data is damaged ({failures[0]}). {COPY_AGAIN}")
+        raise ImageError(
+            f"{self.name}: cannot decode {self.series.dtype} samples, {self.describe()}, of TIFF compression "
+            f"{getattr(self.key.compression, 'name', self.key.compression)} ({failures[-1]}). "
+            "Remedy: save it without compression or with deflate, or `pip install imagecodecs`."
+        )
+
+    def _check_extent(self, needed: int, end: int) -> None:
+        if needed > end:
+            raise ImageError(
+                f"{self.name}: is truncated: its header promises data up to byte {needed}, the file ends at "
+                f"byte {end}. {COPY_AGAIN}"
+            )
+
+    def _check_segments(self, page: Any) -> None:
+        """Refuse strips or tiles that would unpack to more than the picture, so that memory stays bounded."""
+        chunk = math.prod(page.chunks)
+        if chunk > 4 * math.prod(self.page_shape) + (1 << 24):
+            raise ImageError(
+                f"{self.name}: the TIFF header is damaged: tiles of {page.chunks} in a page of "
+                f"{self.page_shape}. {COPY_AGAIN}"
+            )
+        if int(page.compression) not in DEFLATE:
+            return
+        limit = chunk * page.dtype.itemsize
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            self.file.seek(offset)
+            packed, unpacker, size = self.file.read(count), zlib.decompressobj(), 0
+            try:
+                while packed and size <= limit:
+                    size += len(unpacker.decompress(packed, 1 << 20))
+                    packed = unpacker.unconsumed_tail
+            except zlib.error as error:
+                raise ImageError(f"{self.name}: the TIFF data is damaged ({error}). {COPY_AGAIN}") from error
+            if size > limit:
+                raise ImageError(
+                    f"{self.name}: the TIFF data is damaged: a strip unpacks to more than its {limit} bytes. "
+                    f"{COPY_AGAIN}"
+                )
+
+    def _by_pillow(self, page: Any) -> npt.NDArray[Any] | None:
+        known = (np.uint8, np.uint16, np.int16, np.int32, np.float32, np.bool_)
+        if page.samplesperpixel != 1 or self.series.dtype not in known or not isinstance(page.index, int):
+            return None
+        with orientation.quiet():
+            self.file.seek(0)
+            picture = TiffImagePlugin.TiffImageFile(
+                self.file, self.name
+            )  # not closed: the file is the caller's
+            picture.seek(page.index)
+            values = np.array(picture)
+        if self.key.photometric == MINISWHITE and values.dtype in (np.uint8, np.bool_):
+            values = ~values  # Pillow has turned it round; here samples are given as stored
+        return self._as_stored(values)
+
+    def _by_opencv(self, page: Any) -> npt.NDArray[Any] | None:
+        if page.samplesperpixel not in (1, 3, 4) or not isinstance(page.index, int):
+            return None
+        self.file.seek(0)
+        data = np.frombuffer(self.file.read(), np.uint8)
+        _, found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page.index, page.index + 1))
+        values: npt.NDArray[Any] = found[0]
+        if values.ndim == 3 and values.shape[2] in (3, 4):
+            values = values[..., [2, 1, 0, 3][: values.shape[2]]]
+        return self._as_stored(values)
+
+    def _as_stored(self, values: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+        """Pillow and OpenCV have applied the orientation already: undo it; None if they read another type."""
+        values = orientation.orient(values, orientation.INVERSE.get(self._orientation(), self._orientation()))
+        fits = values.dtype == self.series.dtype or values.dtype == np.int32
+        return (
+            values.astype(self.series.dtype) if fits and values.size == math.prod(self.page_shape) else None
+        )
+
+
+def _by_tifffile(page: Any) -> npt.NDArray[Any]:
+    values: npt.NDArray[Any] = page.asarray()
+    return values
+
+
+def _opacity(alpha: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """An alpha channel as 0 to 255: the whole range of an integer type, 0 to 1 of a float."""
+    if alpha.dtype == np.uint8:
+        return alpha
+    top = float(np.iinfo(alpha.dtype).max) if alpha.dtype.kind in "iu" else 1.0
+    return (np.clip(np.nan_to_num(alpha.astype(np.float64) / top), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _brief(error: BaseException) -> str:
+    """One line of an exception from elsewhere."""
+    text = str(error).strip().splitlines()
+    return text[0][:160] if text else type(error).__name__

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from apiece.core.frame import Frame
 from apiece.core.image import find_images, read_image
 from apiece.data.synthetic import discs
-from apiece.deploy.parity import INT8, FLOAT32, Parity, Tolerance, compare
+from apiece.deploy.parity import FLOAT32, INT8, Parity, Tolerance, compare
 from apiece.deploy.quantize import quantize
 from apiece.errors import ExportError, UsageError
 from apiece.models.card import METADATA_KEY, ModelCard
 from apiece.models.contract import INPUT_NAME, OUTPUT_NAMES
+from apiece.models.network import Network
 from apiece.models.tensors import CandidateTensors
 from apiece.predict.runtime_onnx import OnnxRuntime
 from apiece.predict.runtime_torch import TorchRuntime
@@ -35,7 +36,7 @@ OPSET = 20
 class Graph(nn.Module):
     """The network with the graph's input: uint8 (B, H, W, 3)."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: Network) -> None:
         super().__init__()
         self.net = net
 
@@ -74,7 +75,9 @@ def export(
         if int8:
             assert calibrate is not None
             quantize(temporary, _batch_of(card, find_images([calibrate])[:CALIBRATION_PICTURES]))
-            card = card.replace(notes=(*card.notes, "int8: convolutions have int8 weights and uint8 activations."))
+            card = card.replace(
+                notes=(*card.notes, "int8: convolutions have int8 weights and uint8 activations.")
+            )
             _write_card(temporary, card)
         tolerance: Tolerance = INT8 if int8 else FLOAT32
         parity = compare(source, OnnxRuntime(temporary), pictures, tolerance)
@@ -92,7 +95,7 @@ def export(
 CALIBRATION_PICTURES = 64
 
 
-def to_onnx(net: nn.Module, card: ModelCard, path: Path) -> None:
+def to_onnx(net: Network, card: ModelCard, path: Path) -> None:
     """The bare export, without the proof."""
     height, width = card.input_size
     example = torch.zeros((2, height, width, 3), dtype=torch.uint8)

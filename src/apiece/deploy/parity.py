@@ -10,6 +10,7 @@ import numpy.typing as npt
 from apiece.core.frame import Frame
 from apiece.core.instances import Instances
 from apiece.models.card import ModelCard
+from apiece.models.contract import Candidates
 from apiece.models.decode import decode
 from apiece.predict.runtime import Runtime
 
@@ -56,7 +57,10 @@ class Parity:
     def passed(self) -> bool:
         """Whether every tolerance was kept."""
         total = max(self.objects, 1)
-        return self.unmatched <= self.tolerance.unmatched * total and self.exceeding <= self.tolerance.exceed * total
+        return (
+            self.unmatched <= self.tolerance.unmatched * total
+            and self.exceeding <= self.tolerance.exceed * total
+        )
 
     def to_text(self) -> str:
         """The figures beside their tolerances."""
@@ -106,5 +110,7 @@ def compare(a: Runtime, b: Runtime, images: npt.NDArray[np.uint8], tolerance: To
     return Parity(tolerance, len(images), objects, unmatched, exceeding, max(scores), max(boxes), min(ious))
 
 
-def _objects(candidates, frame: Frame, card: ModelCard, threshold: float) -> Instances:  # type: ignore[no-untyped-def]
-    return decode(candidates, 0, frame, card.classes, threshold=threshold, boxes_from=card.boxes_from).instances
+def _objects(candidates: Candidates, frame: Frame, card: ModelCard, threshold: float) -> Instances:
+    return decode(
+        candidates, 0, frame, card.classes, threshold=threshold, boxes_from=card.boxes_from
+    ).instances

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -20,8 +22,9 @@ class Backbone(nn.Module):
         self.body = timm.create_model(
             name, features_only=True, pretrained=False, out_indices=tuple(level - 1 for level in levels)
         )
-        self.channels: tuple[int, ...] = tuple(self.body.feature_info.channels())
-        strides = tuple(self.body.feature_info.reduction())
+        info: Any = self.body.feature_info
+        self.channels: tuple[int, ...] = tuple(info.channels())
+        strides = tuple(info.reduction())
         if strides != tuple(2**level for level in levels):
             raise ValueError(f"{name} has strides {strides} at its outputs, not those of levels {levels}")
 

@@ -51,7 +51,9 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         if self.boxes_from not in ("masks", "network"):
-            raise ModelError(f"card {self.name!r}: boxes_from must be 'masks' or 'network', got {self.boxes_from!r}")
+            raise ModelError(
+                f"card {self.name!r}: boxes_from must be 'masks' or 'network', got {self.boxes_from!r}"
+            )
         if not 0.0 < self.threshold < 1.0:
             raise ModelError(f"card {self.name!r}: threshold must be between 0 and 1, got {self.threshold}")
         if len(self.input_size) != 2 or min(self.input_size) < 1:
@@ -74,18 +76,24 @@ class ModelCard:
         except ValueError as error:
             raise ModelError(f"{where}: the model card is not JSON ({error})") from None
         if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
-            raise ModelError(f"{where}: expected a model card with schema {SCHEMA!r}. Export the model again.")
+            raise ModelError(
+                f"{where}: expected a model card with schema {SCHEMA!r}. Export the model again."
+            )
         names = {f.name for f in dataclasses.fields(ModelCard)}
         for key in document:
             if key not in names:
-                raise ModelError(f"{where}: the model card has an unknown key {key!r}. {did_you_mean(key, names)}")
+                raise ModelError(
+                    f"{where}: the model card has an unknown key {key!r}. {did_you_mean(key, names)}"
+                )
         try:
             document["classes"] = ClassMap.from_coco(document["classes"])
             document["input_size"] = tuple(int(v) for v in document["input_size"])
             document["notes"] = tuple(document.get("notes", ()))
             return ModelCard(**document)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{where}: the model card is incomplete ({error}). Export the model again.") from None
+            raise ModelError(
+                f"{where}: the model card is incomplete ({error}). Export the model again."
+            ) from None
 
     def replace(self, **changes: Any) -> ModelCard:
         """A copy with some facts changed."""

@@ -26,7 +26,9 @@ class ConvNormReLU(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, norm: Norm, kernel: int = 3) -> None:
         super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), norm(outputs), nn.ReLU(inplace=True)
+            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+            norm(outputs),
+            nn.ReLU(inplace=True),
         )
 
 

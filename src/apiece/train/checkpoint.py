@@ -60,7 +60,9 @@ def load_weights(path: Path, net: nn.Module) -> None:
     own = net.state_dict()
     for name, value in own.items():
         if name not in state:
-            raise WeightsError(f"{path}: the tensor {name!r} is missing; these are weights of another network")
+            raise WeightsError(
+                f"{path}: the tensor {name!r} is missing; these are weights of another network"
+            )
         if state[name].shape != value.shape:
             raise WeightsError(
                 f"{path}: {name!r} has shape {tuple(state[name].shape)}, the network needs {tuple(value.shape)}. "

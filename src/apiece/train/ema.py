@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+
+from apiece.models.network import Network
 
 
 class AveragedWeights:
@@ -15,13 +16,14 @@ class AveragedWeights:
     random start.
     """
 
-    def __init__(self, net: nn.Module, decay: float) -> None:
-        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+    def __init__(self, net: Network, decay: float) -> None:
+        self.net = copy.deepcopy(net)
+        self.net.eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
+    def update(self, net: Network) -> None:
         """Move towards the weights of `net`."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.decay else 0.0

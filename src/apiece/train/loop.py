@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from apiece.core.instances import Instances
 from apiece.errors import RecipeError
+from apiece.models.network import Network
 from apiece.train.batches import Batch
 from apiece.train.checkpoint import load_state, save_state
 from apiece.train.ema import AveragedWeights
@@ -43,7 +44,7 @@ class TrainingStep(nn.Module):
     fabric converts what leaves a module to float32, which for the raw maps costs a quarter of the step.
     """
 
-    def __init__(self, net: nn.Module, loss: Loss) -> None:
+    def __init__(self, net: Network, loss: Loss) -> None:
         super().__init__()
         self.net = net
         self.loss = loss
@@ -69,7 +70,9 @@ def learning_rate(step: int, last: int, recipe: OptimiserRecipe) -> float:
     if step < recipe.warmup_steps:
         return recipe.lr * (step + 1) / recipe.warmup_steps
     progress = (step - recipe.warmup_steps) / max(1, last - recipe.warmup_steps)
-    return recipe.lr * (recipe.final + (1 - recipe.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+    return recipe.lr * (
+        recipe.final + (1 - recipe.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    )
 
 
 def optimiser(net: nn.Module, recipe: OptimiserRecipe) -> torch.optim.AdamW:
@@ -101,12 +104,15 @@ def backward(
     Over several processes the gradients are those of one process with all their pictures: terms are divided by
     counts summed over the processes.
     """
-    images = fabric.to_device(batch.images).float()
+    images: Tensor = fabric.to_device(batch.images)
+    images = images.float()
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     normalisers = loss.normalisers(batch.targets).to(fabric.device)
     if fabric.world_size > 1:
-        normalisers = fabric.all_reduce(normalisers, reduce_op="sum")
+        reduced = fabric.all_reduce(normalisers, reduce_op="sum")
+        assert isinstance(reduced, Tensor)
+        normalisers = reduced
     terms = step(images, batch.targets, normalisers, fabric.world_size, seed)
     fabric.backward(torch.stack(list(terms.values())).sum())
     return {name: value.detach() for name, value in terms.items()}
@@ -114,7 +120,7 @@ def backward(
 
 def fit(
     fabric: Fabric,
-    net: nn.Module,
+    net: Network,
     loss: Loss,
     open_batches: Callable[[int], Any],
     schedule: Schedule,
@@ -126,8 +132,8 @@ def fit(
     channels_last: bool,
     frozen_norm: bool,
     seed: int,
-    validate: Callable[[nn.Module, int], float] | None = None,
-    keep: Callable[[nn.Module, int, float], None] | None = None,
+    validate: Callable[[Network, int], float] | None = None,
+    keep: Callable[[Network, int, float], None] | None = None,
 ) -> AveragedWeights:
     """Train from step 0, or from the checkpoint in `run`, to the last step -> the averaged weights.
 
@@ -143,7 +149,7 @@ def fit(
         average.net.load_state_dict(state["average"])
         average.updates, step, best = state["updates"], state["step"], state["best"]
     if channels_last:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net.to(memory_format=torch.channels_last)
     made = optimiser(net, recipe)
     model, optimizer = fabric.setup(TrainingStep(net, loss), made)
     average.net.to(fabric.device)
@@ -154,7 +160,7 @@ def fit(
     def train_mode() -> None:
         model.train()
         if frozen_norm:
-            for module in net.backbone.modules():  # type: ignore[union-attr]
+            for module in net.backbone.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
 
@@ -184,7 +190,9 @@ def fit(
         terms = backward(fabric, model, loss, batch, seed=seed + step, channels_last=channels_last)
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
-            raise RecipeError(f"step {step}: the loss is {total.item()}. Lower optimiser.lr, or set precision: 32-true.")
+            raise RecipeError(
+                f"step {step}: the loss is {total.item()}. Lower optimiser.lr, or set precision: 32-true."
+            )
         norm = fabric.clip_gradients(model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
         optimizer.step()
         average.update(net)

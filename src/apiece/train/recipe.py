@@ -168,9 +168,9 @@ def _first(error: ValidationError) -> str:
     problem = problems[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        section: type[BaseModel] = Recipe
+        section: type[Section] = Recipe
         for part in problem["loc"][:-1]:
-            kinds = {
+            kinds: dict[str, type[Section]] = {
                 "model": ModelRecipe,
                 "train": DataRecipe,
                 "validation": DataRecipe,

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import yaml
 from lightning_fabric import Fabric
-from torch import nn
 
 from apiece.core.classes import ClassMap
 from apiece.data.augment import Augment, training_augment
@@ -19,6 +18,7 @@ from apiece.data.dataset import Dataset, open_dataset
 from apiece.errors import RecipeError, UsageError
 from apiece.models import zoo
 from apiece.models.card import ModelCard
+from apiece.models.network import Network
 from apiece.models.pretrained import load_imagenet
 from apiece.train.batches import Batch, Plan, batches, sampling_weights
 from apiece.train.checkpoint import load_weights, save_weights
@@ -29,7 +29,9 @@ from apiece.train.recipe import DataRecipe, Recipe, read_recipe
 from apiece.train.validate import validate
 
 
-def train(recipe: Path, overrides: list[str] | None = None, resume: bool = False, out: Path | None = None) -> Path:
+def train(
+    recipe: Path, overrides: list[str] | None = None, resume: bool = False, out: Path | None = None
+) -> Path:
     """Train by a recipe -> the run's folder: weights.safetensors, card.json, recipe.yaml, metrics.csv,
     checkpoint.pt, tensorboard/.
 
@@ -41,9 +43,12 @@ def train(recipe: Path, overrides: list[str] | None = None, resume: bool = False
     run = out or Path("runs") / parsed.name
     _prepare(run, parsed, resume)
     fabric = Fabric(
-        accelerator=parsed.accelerator, devices=parsed.devices, strategy=parsed.strategy, precision=parsed.precision
+        accelerator=parsed.accelerator,
+        devices=parsed.devices,
+        strategy=parsed.strategy,
+        precision=parsed.precision,
     )
-    fabric.launch(_train, parsed, run, resume)
+    fabric.launch(_train, parsed, run, resume)  # type: ignore[arg-type]
     return run
 
 
@@ -55,14 +60,18 @@ def _prepare(run: Path, recipe: Recipe, resume: bool) -> None:
     child = int(os.environ.get("LOCAL_RANK", "0")) > 0
     if resume:
         if not written.is_file():
-            raise UsageError(f"{run}: nothing to resume there. Start without --resume, or name the run with --out.")
+            raise UsageError(
+                f"{run}: nothing to resume there. Start without --resume, or name the run with --out."
+            )
         if written.read_text(encoding="utf-8") != text:
             raise RecipeError(
                 f"{written}: the run began with another recipe. Resume with the same one, or start a new run."
             )
     elif not child:
         if written.exists():
-            raise UsageError(f"{run}: a run is there already. Continue it with --resume, or choose another --out.")
+            raise UsageError(
+                f"{run}: a run is there already. Continue it with --resume, or choose another --out."
+            )
         run.mkdir(parents=True, exist_ok=True)
         written.write_text(text, encoding="utf-8")
 
@@ -87,13 +96,15 @@ def open_data(data: DataRecipe, classes: tuple[str, ...]) -> Dataset:
     return dataset
 
 
-def build(recipe: Recipe) -> tuple[nn.Module, str]:
+def build(recipe: Recipe) -> tuple[Network, str]:
     """The network with its initial weights, and where they come from. Seeded, so that two runs start equal."""
     torch.manual_seed(recipe.seed)
     net = zoo.build(recipe.model.family, recipe.model.builder, len(recipe.classes))
     for name, size in (("input_size", recipe.input_size), ("augment.size", recipe.augment.size)):
         if any(side % net.size_divisor for side in size):
-            raise RecipeError(f"{name}: expected multiples of {net.size_divisor} for this network, got {list(size)}")
+            raise RecipeError(
+                f"{name}: expected multiples of {net.size_divisor} for this network, got {list(size)}"
+            )
     if recipe.model.init == "none":
         return net, "random weights"
     if recipe.model.init.endswith(".safetensors"):
@@ -169,16 +180,18 @@ def _train(fabric: Fabric, recipe: Recipe, run: Path, resume: bool) -> None:
 
     measured: dict[str, Any] = {}
 
-    def measure(average: nn.Module, step: int) -> float:
+    def measure(average: Network, step: int) -> float:
         assert held_out is not None
         figures = validate(average, card({}), held_out, precision=recipe.precision)
         measured.clear()
         measured.update(figures)
         log.record(step, {k: v for k, v in figures.items() if isinstance(v, float)})
-        log.info(f"step {step}: " + "  ".join(f"{k} {v:.4f}" for k, v in figures.items() if isinstance(v, float)))
+        log.info(
+            f"step {step}: " + "  ".join(f"{k} {v:.4f}" for k, v in figures.items() if isinstance(v, float))
+        )
         return float(figures["AP"])
 
-    def keep(average: nn.Module, step: int, figure: float) -> None:
+    def keep(average: Network, step: int, figure: float) -> None:
         save_weights(run / "weights.safetensors", average)
         (run / "card.json").write_text(card({"step": step, **measured}).to_json() + "\n", encoding="utf-8")
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import nn
 
 from apiece.core.frame import Frame
 from apiece.core.instances import Instances
@@ -15,18 +14,23 @@ from apiece.evaluate import evaluate_instances
 from apiece.models.card import ModelCard
 from apiece.models.contract import Candidates
 from apiece.models.decode import decode
+from apiece.models.network import Network
 
 LOWEST = 0.05
 """Candidates below this score do not enter AP; they would only lengthen the tail of the curve."""
 
 
-def predict(net: nn.Module, card: ModelCard, data: Dataset, precision: str) -> Iterator[tuple[Instances, Instances]]:
+def predict(
+    net: Network, card: ModelCard, data: Dataset, precision: str
+) -> Iterator[tuple[Instances, Instances]]:
     """(truth, prediction) of every picture, one forward pass each."""
     device = next(net.parameters()).device
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
     for sample in data:
         frame = Frame.letterbox(sample.size, card.input_size)
-        image = torch.from_numpy(np.ascontiguousarray(frame.apply(sample.image).transpose(2, 0, 1)))[None].to(device)
+        image = torch.from_numpy(np.ascontiguousarray(frame.apply(sample.image).transpose(2, 0, 1)))[None].to(
+            device
+        )
         image = image.float().contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not None):
             found = net(image)
@@ -39,11 +43,13 @@ def predict(net: nn.Module, card: ModelCard, data: Dataset, precision: str) -> I
         )
         yield (
             sample.instances,
-            decode(candidates, 0, frame, card.classes, threshold=LOWEST, boxes_from=card.boxes_from).instances,
+            decode(
+                candidates, 0, frame, card.classes, threshold=LOWEST, boxes_from=card.boxes_from
+            ).instances,
         )
 
 
-def validate(net: nn.Module, card: ModelCard, data: Dataset, precision: str = "32-true") -> dict[str, float]:
+def validate(net: Network, card: ModelCard, data: Dataset, precision: str = "32-true") -> dict[str, float]:
     """AP without a cap on objects, AP50, and the counting error at the score 0.5."""
     pairs = list(predict(net, card, data, precision))
     figures = evaluate_instances([truth for truth, _ in pairs], [found for _, found in pairs], threshold=0.5)

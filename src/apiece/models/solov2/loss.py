@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from apiece.core.instances import Instances
+from apiece.models.network import Network
 from apiece.models.solov2.net import Level, Raw, SOLOv2
 
 CENTRE = 0.2
@@ -113,7 +114,8 @@ class SOLOv2Loss:
     max_masks  most mask samples of a batch; above it a random subset, in expectation the same mean. None: all.
     """
 
-    def __init__(self, net: SOLOv2, max_masks: int | None = None) -> None:
+    def __init__(self, net: Network, max_masks: int | None = None) -> None:
+        assert isinstance(net, SOLOv2)
         self.net = net
         self.max_masks = max_masks
 
@@ -191,7 +193,9 @@ def dice(logits: Tensor, pixels: Sequence[npt.NDArray[np.int64]]) -> Tensor:
     row = np.repeat(np.arange(len(pixels)), counts)
     flat = torch.from_numpy(row * logits.shape[1] + np.concatenate(pixels)).to(logits.device)
     at = p.flatten()[flat].float()
-    both = torch.zeros(len(pixels), device=logits.device).index_add(0, torch.from_numpy(row).to(logits.device), at)
+    both = torch.zeros(len(pixels), device=logits.device).index_add(
+        0, torch.from_numpy(row).to(logits.device), at
+    )
     predicted = p.square().sum(dim=1, dtype=torch.float32)
     true = torch.from_numpy(counts).to(logits.device, torch.float32)
     return 1.0 - 2.0 * both / (predicted + 0.001 + true + 0.001)

@@ -12,9 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apiece.models.backbones import Backbone, Normalize
-from apiece.models.contract import MaskFrame
 from apiece.models.fpn import FPN
-from apiece.models.layers import ConvNormReLU, Norm, append_coordinates, batch_norm, group_norm, resize, take, top
+from apiece.models.layers import (
+    ConvNormReLU,
+    Norm,
+    append_coordinates,
+    batch_norm,
+    group_norm,
+    resize,
+    take,
+    top,
+)
+from apiece.models.network import Network
 from apiece.models.solov2.matrix_nms import matrix_nms
 from apiece.models.tensors import CandidateTensors
 
@@ -101,7 +110,8 @@ class MaskFeatures(nn.Module):
             extra = 2 if coordinates and level == 3 else 0
             self.levels.append(
                 nn.ModuleList(
-                    ConvNormReLU(inputs + extra if i == 0 else width, width, norm) for i in range(max(level, 1))
+                    ConvNormReLU(inputs + extra if i == 0 else width, width, norm)
+                    for i in range(max(level, 1))
                 )
             )
         self.project = nn.Conv2d(width, outputs * upscale**2, 1, bias=False)
@@ -123,7 +133,7 @@ class MaskFeatures(nn.Module):
         return F.relu(self.norm(self.shuffle(self.project(total))))
 
 
-class SOLOv2(nn.Module):
+class SOLOv2(Network):
     """The whole network. `raw` serves the loss, `forward` the contract.
 
     local            adds to every mask logit a learnt offset and -(distance to the cell / extent)²: our prior
@@ -175,26 +185,14 @@ class SOLOv2(nn.Module):
         self.nms_candidates = nms_candidates
         self.candidates = candidates
         self.box_grid = box_grid
+        self.mask_frame = "image" if box_grid is None else "box"
+        self.boxes_from = "masks"
+        self.size_divisor = 32
         if local:
             # A cell starts as a disc of 1.4 extents around it: bias 2 and log-width 0.
             assert kernel_head.kernel.bias is not None
             with torch.no_grad():
                 kernel_head.kernel.bias[-2] = 2.0
-
-    @property
-    def mask_frame(self) -> MaskFrame:
-        """Where the masks of `forward` lie (see `Candidates`)."""
-        return "image" if self.box_grid is None else "box"
-
-    @property
-    def boxes_from(self) -> str:
-        """SOLOv2 predicts no boxes: they are those of the masks."""
-        return "masks"
-
-    @property
-    def size_divisor(self) -> int:
-        """Input height and width must be multiples of this."""
-        return 32
 
     def raw(self, images: Tensor) -> Raw:
         """(B, 3, H, W) RGB 0…255 -> head outputs."""
@@ -220,7 +218,7 @@ class SOLOv2(nn.Module):
         (B, E, h, w) of this stride -> logits (B, N, h, w)."""
         height, width = features.shape[-2:]
         weight = kernels[..., : features.shape[1]]
-        logits = (weight @ features.flatten(2)).unflatten(-1, (height, width))
+        logits = (weight @ features.flatten(2)).reshape(*weight.shape[:2], height, width)
         if not self.local:
             return logits
         x = (torch.arange(width, device=features.device) + 0.5) * stride
@@ -259,7 +257,9 @@ class SOLOv2(nn.Module):
         features = raw.features.float()
         batch = features.shape[0]
         height, width = (self.mask_stride * int(n) for n in features.shape[-2:])
-        scores = torch.cat([points_nms(c.float().sigmoid()).flatten(2).transpose(1, 2) for c in raw.categories], 1)
+        scores = torch.cat(
+            [points_nms(c.float().sigmoid()).flatten(2).transpose(1, 2) for c in raw.categories], 1
+        )
         kernels = torch.cat([k.float().flatten(2).transpose(1, 2) for k in raw.kernels], 1)
         cells = self.cells(height, width, features.device).expand(batch, -1, -1)
 
@@ -372,7 +372,9 @@ def solov2_r50(classes: int) -> SOLOv2:
         backbone=backbone,
         neck=FPN(backbone.channels, channels=256, extra=1),
         levels=PAPER_LEVELS,
-        kernel_head=KernelHead(256, width=512, depth=4, classes=classes, kernel=256, norm=group_norm, coordinates=True),
+        kernel_head=KernelHead(
+            256, width=512, depth=4, classes=classes, kernel=256, norm=group_norm, coordinates=True
+        ),
         mask_features=MaskFeatures(256, width=128, outputs=256, norm=group_norm, coordinates=True),
         mask_stride=4,
         local=False,
@@ -393,7 +395,9 @@ def solov2_r18_light(classes: int) -> SOLOv2:
         backbone=backbone,
         neck=FPN(backbone.channels, channels=128, extra=1),
         levels=PAPER_LEVELS,
-        kernel_head=KernelHead(128, width=128, depth=2, classes=classes, kernel=128, norm=group_norm, coordinates=True),
+        kernel_head=KernelHead(
+            128, width=128, depth=2, classes=classes, kernel=128, norm=group_norm, coordinates=True
+        ),
         mask_features=MaskFeatures(128, width=64, outputs=128, norm=group_norm, coordinates=True),
         mask_stride=4,
         local=False,
