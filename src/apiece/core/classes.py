@@ -13,7 +13,7 @@ from apiece.errors import AnnotationError, did_you_mean
 class ClassMap:
     """Names of classes, and the category ids by which files call them.
 
-    names  one name a class; a class's place is its index, contiguous from 0, as `Instances.class_ids` holds.
+    names  one name a class; a class's place is its index, contiguous from 0, as in `Instances.class_ids`.
     ids    the category id of each class in files; any distinct whole numbers, 1..n by default.
     raises AnnotationError for a missing or repeated name or id.
 
@@ -55,7 +55,9 @@ class ClassMap:
         found: list[tuple[int, str]] = []
         for place, category in enumerate(categories):
             if not isinstance(category, Mapping):
-                raise AnnotationError(f"categories[{place}] is {category!r}; expected an object with id and name.")
+                raise AnnotationError(
+                    f"categories[{place}] is {category!r}; expected an object with id and name."
+                )
             for key, kind in (("id", int), ("name", str)):
                 value = category.get(key)
                 if not isinstance(value, kind) or isinstance(value, bool):
@@ -79,7 +81,8 @@ class ClassMap:
         index = self._index.get(category_id)
         if index is None:
             raise AnnotationError(
-                f"category id {category_id!r} is not in the class list {dict(zip(self.ids, self.names, strict=True))}. "
+                f"category id {category_id!r} is not in the class list "
+                f"{dict(zip(self.ids, self.names, strict=True))}. "
                 "Remedy: add the category, or correct the annotation."
             )
         return index

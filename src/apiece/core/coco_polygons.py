@@ -10,8 +10,10 @@ source  cocoapi, common/maskApi.c, rleFrPoly; cocoapi, pycocotools/_mask.pyx, fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apiece.core.crops import Crops, Int64, nothing, transposed
 from apiece.core.scanfill import Rings, filled, rings
@@ -45,7 +47,7 @@ def crops_of_polygons(
     return _crops(made, np.array(owners, np.int64), len(items), size, max_pixels)
 
 
-def _points(part: object, where: str) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _points(part: Any, where: str) -> NDArray[np.float64]:
     remedy = "Remedy: write x, y of three or more points, or an RLE."
     try:
         flat = np.asarray(part, np.float64)
@@ -64,9 +66,7 @@ def _points(part: object, where: str) -> np.ndarray[tuple[int, int], np.dtype[np
     return flat.reshape(-1, 2)
 
 
-def _crops(
-    made: Rings, owner_of_part: Int64, count: int, size: tuple[int, int], max_pixels: int
-) -> Crops:
+def _crops(made: Rings, owner_of_part: Int64, count: int, size: tuple[int, int], max_pixels: int) -> Crops:
     height, width = size
     up = (UP * made.points + 0.5).astype(np.int64)  # towards zero, as C casts
     x0, y0 = up.T
@@ -94,8 +94,9 @@ def _crops(
         e, edge_at = edge[~flat], (centre[~flat] + 1).astype(np.float64)
         right = x1[e] > x0[e]
 
-        def beyond(step: Int64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-            return ((x0[e] + slope[e] * step + 0.5) >= edge_at) == right
+        def beyond(step: Int64) -> NDArray[np.bool_]:
+            reached: NDArray[np.bool_] = (x0[e] + slope[e] * step + 0.5 >= edge_at) == right
+            return reached
 
         # The first step beyond the centre: solved in real numbers, then settled by COCO's own rounding.
         real = (edge_at - 0.5 - x0[e]) / slope[e]

@@ -95,7 +95,10 @@ def transposed(crops: Crops) -> Crops:
             source = crops.pixels[begin:end].reshape(height, width)
             pixels[begin:end].reshape(width, height)[...] = source.T
     return Crops(
-        np.ascontiguousarray(crops.offsets[:, ::-1]), np.ascontiguousarray(crops.shapes[:, ::-1]), crops.starts, pixels
+        np.ascontiguousarray(crops.offsets[:, ::-1]),
+        np.ascontiguousarray(crops.shapes[:, ::-1]),
+        crops.starts,
+        pixels,
     )
 
 

@@ -58,9 +58,11 @@ class Instances:
     ) -> None:
         count = len(masks)
         if tuple(size) != masks.size:
-            raise GeometryError(f"picture size is {tuple(size)}, but the masks are of a picture of {masks.size}.")
+            raise GeometryError(
+                f"picture size is {tuple(size)}, but the masks are of a picture of {masks.size}."
+            )
         ids = _column("class_ids", class_ids, (count,), "biu", np.int64)
-        if count and not (0 <= int(ids.min()) and int(ids.max()) < len(classes)):
+        if count and (int(ids.min()) < 0 or int(ids.max()) >= len(classes)):
             bad = int(np.flatnonzero((ids < 0) | (ids >= len(classes)))[0])
             raise GeometryError(
                 f"object {bad} has class index {ids[bad]}; expected 0..{len(classes) - 1}. "
@@ -72,7 +74,9 @@ class Instances:
         for name, array in (("score", score[:, None]), ("box", box)):
             wrong = np.flatnonzero(~np.isfinite(array).all(axis=1))
             if wrong.size:
-                raise GeometryError(f"object {wrong[0]} has {name} {array[wrong[0]].tolist()}; expected finite numbers.")
+                raise GeometryError(
+                    f"object {wrong[0]} has {name} {array[wrong[0]].tolist()}; expected finite numbers."
+                )
         wrong = np.flatnonzero((box[:, 2:] < box[:, :2]).any(axis=1))
         if wrong.size:
             raise GeometryError(
@@ -158,14 +162,19 @@ class Instances:
             return NotImplemented
         if (self.track_ids is None) != (other.track_ids is None) or set(self.columns) != set(other.columns):
             return False
-        tracks = (self.track_ids, other.track_ids) if self.track_ids is not None else (0, 0)
-        arrays = [(self.class_ids, other.class_ids), (self.scores, other.scores), (self.boxes, other.boxes), tracks]
+        arrays: list[tuple[ArrayLike, ArrayLike]] = [
+            (self.class_ids, other.class_ids),
+            (self.scores, other.scores),
+            (self.boxes, other.boxes),
+        ]
+        if self.track_ids is not None and other.track_ids is not None:
+            arrays.append((self.track_ids, other.track_ids))
         arrays += [(column, other.columns[name]) for name, column in self.columns.items()]
         return (
             self.masks == other.masks
             and self.classes == other.classes
             and self.truncated == other.truncated
-            and all(np.array_equal(a, b) for a, b in arrays)  # type: ignore[arg-type]
+            and all(np.array_equal(a, b) for a, b in arrays)
         )
 
     __hash__ = None  # type: ignore[assignment]

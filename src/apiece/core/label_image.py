@@ -38,7 +38,7 @@ def _label_runs(array: NDArray[np.generic]) -> tuple[NDArray[np.generic], Int64,
         worst = begins[int(values.argmin())]
         raise GeometryError(
             f"label image holds {values.min()} at x {worst % width}, y {worst // width}; expected 0 for "
-            "background and positive numbers. Remedy: set ignored pixels to 0 or give them a label of their own."
+            "background and positive numbers. Remedy: set ignored pixels to 0, or give them their own label."
         )
     line = begins // width
     return values, line, begins - line * width, lengths
@@ -81,7 +81,7 @@ def labels_of(
     if overlap == "first":
         order = order[::-1]
     elif overlap == "smaller":
-        order = np.lexsort((-order, -areas))  # largest first; of equals the later first, so the earlier stays
+        order = np.lexsort((-order, -areas))  # largest first; of equals the later first
     labels = np.zeros(size, kind)
     corners, shapes = crops.offsets.tolist(), crops.shapes.tolist()
     for i in order.tolist():
@@ -97,11 +97,14 @@ def labels_of(
             f"masks {a} and {b} share {pixels} pixels; a label image holds one object a pixel. "
             'Remedy: choose who keeps them by overlap="first", "last" or "smaller".'
         )
-    kept = np.bincount(labels.reshape(-1), minlength=count + 1)[1:]
-    hidden = np.flatnonzero((kept == 0) & (areas > 0))
-    if hidden.size:
+    hidden = []
+    for i in np.flatnonzero(areas).tolist():
+        (x, y), (height, width) = corners[i], shapes[i]
+        if not (labels[y : y + height, x : x + width][crops.crop(i)] == i + 1).any():
+            hidden.append(i)
+    if hidden:
         warnings.warn(
-            f"{hidden.size} masks (the first is {hidden[0]}) lie wholly under others and have no pixel in the "
+            f"{len(hidden)} masks (the first is {hidden[0]}) lie wholly under others and have no pixel in the "
             "label image; write COCO RLE to keep them.",
             UserWarning,
             stacklevel=3,

@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
+from apiece.core import coco_polygons, label_image, polygons, resample, rle
 from apiece.core import crops as store
-from apiece.core import coco_polygons, label_image, overlap, polygons, resample, rle
+from apiece.core import overlap as overlaps
 from apiece.core.crops import Bool, Crops, Int32, Int64
 from apiece.core.runs import row_runs
 from apiece.errors import AnnotationError, GeometryError
 
 MAX_PIXELS = 2**31  # crop pixels (bytes) that one call of from_coco or from_polygons may make
+
+MAX_AREA = 2**36  # pixels of a picture, so that positions of many objects fit in int64
 
 
 class Masks:
@@ -51,6 +54,11 @@ class Masks:
         for name, array in pair.items():
             if array.size and array.dtype.kind not in "iu":
                 raise GeometryError(f"{name} has dtype {array.dtype}; expected whole numbers.")
+            if array.size and (array.min() < 0 or array.max() >= 2**31):
+                raise GeometryError(
+                    f"{name} holds numbers from {array.min()} to {array.max()}; expected 0 to 2**31 - 1. "
+                    "Remedy: Masks.from_crops cuts masks at the picture's border."
+                )
             pair[name] = array.reshape(0, 2) if array.size == 0 else array
             if pair[name].ndim != 2 or pair[name].shape[1] != 2:
                 raise GeometryError(f"{name} has shape {array.shape}; expected (N, 2).")
@@ -68,7 +76,8 @@ class Masks:
         self._fill(checked, made)
 
     def _fill(self, size: tuple[int, int], made: Crops) -> None:
-        for name, value in zip(Crops._fields, made, strict=True):
+        arrays: list[NDArray[Any]] = list(made)
+        for name, value in zip(Crops._fields, arrays, strict=True):
             value.flags.writeable = False
             object.__setattr__(self, name, value)
         object.__setattr__(self, "size", size)
@@ -112,7 +121,7 @@ class Masks:
         height, width = _checked_size(size)
         places = np.asarray(offsets)
         places = places.reshape(0, 2) if places.size == 0 else places
-        if places.ndim != 2 or places.shape != (len(crops), 2) or (places.size and places.dtype.kind not in "iu"):
+        if places.shape != (len(crops), 2) or (places.size and places.dtype.kind not in "iu"):
             raise GeometryError(
                 f"offsets has shape {np.shape(offsets)} and dtype {places.dtype} for {len(crops)} crops; "
                 f"expected whole numbers of shape ({len(crops)}, 2), x and y."
@@ -130,7 +139,7 @@ class Masks:
 
     @classmethod
     def from_label_image(cls, array: NDArray[np.generic]) -> Self:
-        """From a label image (H, W) of whole numbers: one mask for every label but 0, by increasing label.
+        """From a label image (H, W) of whole numbers: a mask for every label but 0, by increasing label.
 
         `label_values(array)` gives the labels in the same order. A bool image is one object, or none.
         raises  GeometryError if the array is not two-dimensional, not of whole numbers or holds a negative.
@@ -155,7 +164,9 @@ class Masks:
         """
         checked = _checked_size(size)
         drawn = [i for i, item in enumerate(segmentations) if isinstance(item, list | tuple)]
-        shapes = coco_polygons.crops_of_polygons([segmentations[i] for i in drawn], checked, drawn, max_pixels)
+        shapes = coco_polygons.crops_of_polygons(
+            [segmentations[i] for i in drawn], checked, drawn, max_pixels
+        )
         coded = [i for i, item in enumerate(segmentations) if not isinstance(item, list | tuple)]
         counts = [_counts_of(segmentations[i], i, checked) for i in coded]
         bitmaps = rle.decode(counts, checked, coded, max_pixels - shapes.pixels.size)
@@ -175,9 +186,9 @@ class Masks:
         """From outlines: for each object its parts, each (outer (P, 2), [hole (Q, 2), ...]) of x, y.
 
         Coordinates are continuous: pixel (x, y) spans x to x + 1 and y to y + 1, and belongs to a part where
-        its centre is inside. Rings of a part count by even and odd, parts of an object are united. What lies outside
-        the picture is cut off. The exact inverse of `to_polygons`; for COCO's lists and its own way of
-        drawing use `from_coco`.
+        its centre is inside. Rings of a part count by even and odd, parts of an object are united. What lies
+        outside the picture is cut off. The exact inverse of `to_polygons`; for COCO's lists and its own way
+        of drawing use `from_coco`.
 
         raises  GeometryError naming object, part and ring.
         """
@@ -292,19 +303,19 @@ class Masks:
         raises  GeometryError if the pictures differ in size; so do `iou` and `overlap`.
         """
         _check_same_picture(self, other)
-        return overlap.intersections(self._crops, other._crops, self.size)
+        return overlaps.intersections(self._crops, other._crops, self.size)
 
     def iou(self, other: Masks) -> csr_array:
         """Intersection over union, SciPy CSR float64 (N, M) in (0, 1]; only pairs that share a pixel."""
-        return overlap.iou(self.intersection(other), self.areas, other.areas)
+        return overlaps.iou(self.intersection(other), self.areas, other.areas)
 
     def overlap(self, other: Masks) -> csr_array:
         """Share of each of these masks that lies in the other: |a ∩ b| / |a|, SciPy CSR float64 (N, M)."""
-        return overlap.share_of_first(self.intersection(other), self.areas)
+        return overlaps.share_of_first(self.intersection(other), self.areas)
 
     def overlapping_pixels(self) -> int:
         """Number of the picture's pixels that belong to two or more masks."""
-        return overlap.crowded_pixels(self._crops, self.size)
+        return overlaps.crowded_pixels(self._crops, self.size)
 
     def union(self) -> Self:
         """One mask (length 1) of all pixels that belong to any; an empty mask if there are none."""
@@ -352,7 +363,7 @@ class Masks:
         gone = full & ((high <= 0) | (low >= np.array(size[::-1]))).any(axis=1)
         pieces: list[Bool] = []
         offsets, shapes = np.zeros_like(self.offsets), np.zeros_like(self.shapes)
-        for i in np.flatnonzero(full & ~gone):
+        for i in np.flatnonzero(full & ~gone).tolist():
             if cut[i]:
                 x, y = low[i].tolist()
                 left, top = max(0, -x), max(0, -y)
@@ -420,8 +431,8 @@ class Masks:
     def to_polygons(self) -> list[list[polygons.Part]]:
         """Outlines along pixel edges: for each mask its parts, each (outer (P, 2), [hole (Q, 2), ...]).
 
-        float64 x, y, whole numbers; pixel (x, y) spans x to x + 1 and y to y + 1. A part is connected over pixel
-        edges; rings are simple, outer ones clockwise on the screen, not closed by a repeated point. An
+        float64 x, y, whole numbers; pixel (x, y) spans x to x + 1 and y to y + 1. A part is connected over
+        pixel edges; rings are simple, outer ones clockwise on the screen, not closed by a repeated point. An
         empty mask has no parts. `from_polygons` gives exactly the same masks back.
         """
         return polygons.outlines(self._crops, self.size)
@@ -433,8 +444,8 @@ class Masks:
     ) -> NDArray[np.integer]:
         """Label image (H, W): mask i is i + 1, background 0.
 
-        overlap  whose pixel it is where masks overlap: "error" refuses, "first" and "last" go by order, "smaller"
-                 by area (the earlier of equals). `overlapping_pixels()` counts the pixels that this decides.
+        overlap  whose pixel it is where masks overlap: "error" refuses, "first" and "last" go by order,
+                 "smaller" by area (the earlier of equals). `overlapping_pixels()` counts the pixels that this decides.
         dtype    a whole-number type; by default uint16, or uint32 from 65,536 masks on.
         warns    UserWarning if a mask has no pixel left under those that hide it.
         raises   GeometryError naming the first pair of masks that overlap, or if dtype cannot hold N.
@@ -468,16 +479,21 @@ def _restored(size: tuple[int, int], offsets: Int32, shapes: Int32, starts: Int6
 def _checked_size(size: Sequence[int]) -> tuple[int, int]:
     values = tuple(size)
     if len(values) != 2 or any(int(v) != v or v < 1 for v in values):
-        raise GeometryError(f"picture size is {values}; expected (height, width), whole numbers of at least 1.")
-    if max(values) >= 2**31:
-        raise GeometryError(f"picture size is {values}; expected less than 2**31 pixels a side.")
+        raise GeometryError(
+            f"picture size is {values}; expected (height, width), whole numbers of at least 1."
+        )
+    if max(values) >= 2**31 or int(values[0]) * int(values[1]) > MAX_AREA:
+        raise GeometryError(
+            f"picture size is {values}; expected at most {MAX_AREA:,} pixels. Remedy: work on tiles."
+        )
     return int(values[0]), int(values[1])
 
 
 def _as_bool(array: ArrayLike, name: str) -> Bool:
     values = np.asarray(array)
     if values.dtype.kind in "iu":
-        return values != 0
+        nonzero: Bool = values != 0
+        return nonzero
     if values.dtype.kind != "b" and values.size:
         raise GeometryError(
             f"{name} has dtype {values.dtype}; expected bool or whole numbers. "
@@ -495,22 +511,23 @@ def _check_same_picture(a: Masks, b: Masks) -> None:
 
 def _check_crops(size: tuple[int, int], made: Crops) -> None:
     """Raises GeometryError unless every bitmap is tight and inside the picture."""
-    expected = int(made.starts[-1]) if (made.shapes >= 0).all() else -1
+    expected = int(made.starts[-1])
     if expected != made.pixels.size:
         raise GeometryError(f"{made.pixels.size} pixels for shapes that need {expected}; expected as many.")
     high = made.offsets[:, ::-1].astype(np.int64) + made.shapes
-    outside = (made.offsets < 0).any(axis=1) | (high > np.array(size)).any(axis=1)
+    outside = (high > np.array(size)).any(axis=1)
     if outside.any():
-        i = int(outside.argmax())
+        worst = int(outside.argmax())
         raise GeometryError(
-            f"mask {i} of shape {tuple(made.shapes[i].tolist())} at x, y {tuple(made.offsets[i].tolist())} leaves "
-            f"the picture of {size}. Remedy: Masks.from_crops cuts masks at the picture's border."
+            f"mask {worst} of shape {tuple(made.shapes[worst].tolist())} at x, y "
+            f"{tuple(made.offsets[worst].tolist())} leaves the picture of {size}. "
+            "Remedy: Masks.from_crops cuts masks at the picture's border."
         )
     full = made.shapes.all(axis=1)
     if (made.shapes[~full] != 0).any() or (made.offsets[~full] != 0).any():
         raise GeometryError("an empty mask has an offset or a side; expected shape (0, 0) and offset (0, 0).")
-    for i in np.flatnonzero(full):
-        crop = made.crop(int(i))
+    for i in np.flatnonzero(full).tolist():
+        crop = made.crop(i)
         if not (crop[0].any() and crop[-1].any() and crop[:, 0].any() and crop[:, -1].any()):
             raise GeometryError(
                 f"mask {i} has an outer row or column without a pixel; expected a tight bitmap. "
@@ -518,14 +535,14 @@ def _check_crops(size: tuple[int, int], made: Crops) -> None:
             )
 
 
-def _counts_of(item: Any, i: int, size: tuple[int, int]) -> Any:  # noqa: ANN401 - JSON comes in any form
+def _counts_of(item: Any, i: int, size: tuple[int, int]) -> Any:
     """The counts of an RLE dictionary whose size is the picture's."""
     if not isinstance(item, Mapping) or "counts" not in item:
         raise AnnotationError(
             f"object {i}: segmentation is {type(item).__name__}; expected an RLE with 'size' and 'counts'."
         )
     given = item.get("size")
-    if given is None or list(given) != list(size):
+    if not isinstance(given, list | tuple) or list(given) != list(size):
         raise AnnotationError(
             f"object {i}: RLE of size {given} on a picture of {list(size)} (height, width). "
             "Remedy: correct the size in the file, or encode the mask again."

@@ -3,12 +3,12 @@
 Convention: pixel (x, y) is the square from (x, y) to (x + 1, y + 1). An outline runs along the edges
 between object and background, so its corners are whole numbers, its shoelace area is the number of pixels,
 and nothing is lost: holes, several parts, single pixels, diagonal neighbours. A part is a region connected
-over pixel edges; regions that touch only at a corner are parts of their own. No ring visits a corner twice, so
-the rings are valid simple features (GeoJSON, Shapely). Outer rings go clockwise on the screen, holes the
-other way; the first point is the topmost-leftmost and is not repeated.
+over pixel edges; regions that touch only at a corner are parts of their own. No ring visits a corner
+twice, so parts are valid simple features (GeoJSON, Shapely). Outer rings go clockwise on the screen,
+holes the other way; the first point is the topmost-leftmost and is not repeated.
 
-Filling takes a pixel where its centre (x + 0.5, y + 0.5) is inside; rings of one part count by even and odd, parts
-of one object are united.
+Filling takes a pixel where its centre (x + 0.5, y + 0.5) is inside; rings of one part count by even and
+odd, parts of one object are united.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from apiece.core.crops import Crops, Int64, nothing
-from apiece.core.overlap import meetings
+from apiece.core.overlap import Meetings
 from apiece.core.runs import Runs, row_runs
 from apiece.core.scanfill import filled, rings
 from apiece.errors import GeometryError
@@ -83,7 +83,7 @@ def _components(runs: Runs, size: tuple[int, int]) -> Int64:
     begin = (runs.owner * (size[0] + 1) + runs.line) * stride + runs.start
     count = begin.size
     upper, lower = [], []
-    for i, j in meetings(begin + stride, begin + stride + runs.length, begin, begin + runs.length):
+    for i, j in Meetings(begin + stride, begin + stride + runs.length, begin, begin + runs.length):
         upper.append(i)
         lower.append(j)
     above = np.concatenate([np.zeros(0, np.int64), *upper])
@@ -104,7 +104,7 @@ def _corners(
     The object lies to the right of the way: up along left edges, down along right edges.
     """
     count = runs.owner.size
-    # Each run has two upright cracks of one pixel, its left and its right edge, with an upper and a lower end.
+    # Each run has two upright cracks of one pixel, its left and right edge, each with an upper and lower end.
     run = np.tile(np.arange(count), 4)
     right = np.tile(np.repeat([False, True], count), 2)
     low_end = np.repeat([False, True], 2 * count)
@@ -120,8 +120,8 @@ def _corners(
     corner = ~(np.append(same, False) | np.append(False, same))
     kept = order[corner]
 
-    # Two corners at one place: object pixels meet diagonally. If they are of one region, the way stays with
-    # the background between them (the ring passes here once); if not, it stays with its own region.
+    # Two corners at one place: object pixels meet diagonally. If they are of one region, the way keeps to
+    # the background (a hole and the outside stay apart); if not, it keeps to its own region.
     place = vertex[kept]
     saddle = np.flatnonzero(place[1:] == place[:-1])
     a, b = kept[saddle], kept[saddle + 1]
@@ -132,9 +132,9 @@ def _corners(
     kept[saddle + 1] = np.where(above_first, under, above)
 
     n = kept.size
-    along_row = np.arange(n) ^ 1  # neighbours in a row are the two ends of a level crack
+    along_row = np.arange(n) ^ 1  # neighbours in a row: the ends of a level crack
     x, y, owner, low_end, right = x[kept], y[kept], owner[kept], low_end[kept], right[kept]
-    column = np.lexsort((~low_end, y, x, owner))  # neighbours in a column are the two ends of an upright crack
+    column = np.lexsort((~low_end, y, x, owner))  # neighbours in a column: the ends of an upright crack
     along_column = np.empty(n, np.int64)
     along_column[column] = column[np.arange(n) ^ 1]
     upright = right != low_end  # right edges are left at their lower end, left edges at their upper end
@@ -142,7 +142,9 @@ def _corners(
 
 
 def crops_of_parts(
-    polygons: Sequence[Sequence[tuple[ArrayLike, Sequence[ArrayLike]]]], size: tuple[int, int], max_pixels: int
+    polygons: Sequence[Sequence[tuple[ArrayLike, Sequence[ArrayLike]]]],
+    size: tuple[int, int],
+    max_pixels: int,
 ) -> Crops:
     """One bitmap for every object's list of parts (outer, holes); the inverse of `outlines`."""
     loops: list[Float64] = []
@@ -151,7 +153,8 @@ def crops_of_parts(
     for i, parts in enumerate(polygons):
         for p, (outer, holes) in enumerate(parts):
             for r, ring in enumerate([outer, *holes]):
-                loops.append(_ring(ring, f"object {i}, part {p}, {f'hole {r - 1}' if r else 'outer ring'}"))
+                which = f"hole {r - 1}" if r else "outer ring"
+                loops.append(_ring(ring, f"object {i}, part {p}, {which}"))
                 part_of_loop.append(len(owners))
             owners.append(i)
     if not loops:
@@ -169,9 +172,12 @@ def crops_of_parts(
 
     def crossing(edge: Int64, row: Int64) -> Int64:
         x = x0[edge] + (row + 0.5 - y0[edge]) * slope[edge]
-        return np.ceil(np.clip(x - 0.5, 0, width)).astype(np.int64)
+        column: Int64 = np.ceil(np.clip(x - 0.5, 0, width)).astype(np.int64)
+        return column
 
-    return filled(made.part, first, last, crossing, np.array(owners, np.int64), len(polygons), size, max_pixels)
+    return filled(
+        made.part, first, last, crossing, np.array(owners, np.int64), len(polygons), size, max_pixels
+    )
 
 
 def _ring(ring: ArrayLike, where: str) -> Float64:

@@ -16,20 +16,23 @@ HALF = 0.5 - 1e-6  # exact halves count as object in spite of rounding
 def resized(crops: Crops, old: tuple[int, int], new: tuple[int, int]) -> Crops:
     """Every bitmap on a picture of size `new` instead of `old`, (height, width).
 
-    A new pixel is object where at least half of its window is: the window is the new pixel's own square where
-    the picture shrinks (exact area), and one old pixel wide about the new centre where it grows (bilinear).
+    A new pixel is object where at least half of its window is. The window is the new pixel's own square
+    where the picture shrinks (exact area), and an old pixel's square about the new centre where it grows,
+    which is bilinear interpolation.
     An object of which every window holds less than half keeps its best-covered pixel, so that none gets lost.
     """
     bitmaps: list[Bool] = []
     corners: list[tuple[int, int]] = []
-    for i, ((x, y), (height, width)) in enumerate(zip(crops.offsets.tolist(), crops.shapes.tolist(), strict=True)):
+    boxes = zip(crops.offsets.tolist(), crops.shapes.tolist(), strict=True)
+    for i, ((x, y), (height, width)) in enumerate(boxes):
         if height == 0:
             bitmaps.append(np.zeros((0, 0), np.bool_))
             corners.append((0, 0))
             continue
         top, rows = _windows(y, height, old[0], new[0])
         left, columns = _windows(x, width, old[1], new[1])
-        total = cv2.integral(crops.crop(i).view(np.uint8), sdepth=cv2.CV_64F)
+        bits = crops.crop(i).view(np.uint8)
+        total = np.asarray(cv2.integral(bits, sdepth=cv2.CV_64F), np.float64)
         covered = _between(_between(total, rows).T, columns).T
         bitmap = covered >= HALF
         if not bitmap.any():
@@ -41,9 +44,9 @@ def resized(crops: Crops, old: tuple[int, int], new: tuple[int, int]) -> Crops:
 
 
 def _windows(offset: int, length: int, old: int, new: int) -> tuple[int, NDArray[np.float64]]:
-    """First new pixel that may see the stretch, and the windows (2, K) of it and its followers.
+    """First new pixel whose window may touch the stretch, and the windows (2, K) of it and its followers.
 
-    Windows are in old pixels from the stretch's beginning, cut to the stretch; the last row is divided out later.
+    A window is its beginning and end in old pixels, counted from the stretch's beginning.
     """
     scale = new / old
     half = max(1.0, 1 / scale) / 2
@@ -58,5 +61,6 @@ def _between(total: NDArray[np.float64], windows: NDArray[np.float64]) -> NDArra
     inside = np.clip(windows, 0, len(total) - 1)
     whole = np.minimum(inside.astype(np.int64), len(total) - 2)
     part = (inside - whole)[..., None]
-    at = total[whole] * (1 - part) + total[whole + 1] * part
-    return (at[1] - at[0]) / (windows[1, 0] - windows[0, 0])
+    at: NDArray[np.float64] = total[whole] * (1 - part) + total[whole + 1] * part
+    mean: NDArray[np.float64] = (at[1] - at[0]) / (windows[1, 0] - windows[0, 0])
+    return mean

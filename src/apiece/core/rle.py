@@ -139,10 +139,10 @@ def _all_counts(
             array = np.asarray(item)
         except (ValueError, OverflowError):
             array = np.zeros((0, 0), np.object_)
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise _refusal(names[i], "has counts that are not a flat list of whole numbers", area)
-        wrong = np.flatnonzero((array < 0) | (array > area)) if array.size else []
-        if len(wrong):
+        if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
+            raise _refusal(names[i], "has counts that are not a flat list of int64 numbers", area)
+        wrong = np.flatnonzero((array < 0) | (array > area))
+        if wrong.size:
             raise _refusal(names[i], f"has a count of {array[wrong[0]]}", area)
         parts[i] = array.astype(np.int64)
     starts = np.zeros(len(items) + 1, np.int64)

@@ -84,9 +84,7 @@ def painted(runs: Runs, offsets: Int32, shapes: Int32) -> Crops:
     steps = np.zeros(int(starts[-1]) + 1, np.int8)
     owner = runs.owner
     begins = (
-        starts[owner]
-        + (runs.line - offsets[owner, 1]) * shapes[owner, 1]
-        + (runs.start - offsets[owner, 0])
+        starts[owner] + (runs.line - offsets[owner, 1]) * shapes[owner, 1] + (runs.start - offsets[owner, 0])
     )
     steps[begins] += 1
     steps[begins + runs.length] -= 1  # may fall on the next run's beginning: they cancel

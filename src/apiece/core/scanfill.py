@@ -89,4 +89,5 @@ def filled(
 def _odd(keys: Int64) -> Int64:
     """The keys that occur an odd number of times, sorted; two equal crossings cancel."""
     values, times = np.unique(keys, return_counts=True)
-    return values[times % 2 == 1]
+    odd: Int64 = values[times % 2 == 1]
+    return odd

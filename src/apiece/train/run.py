@@ -13,7 +13,18 @@ import yaml
 from lightning_fabric import Fabric
 
 from apiece.core.classes import ClassMap
-from apiece.data.augment import Augment, training_augment
+from apiece.data.augment import (
+    Augment,
+    Blur,
+    ColorJitter,
+    Compose,
+    Flip,
+    Grey,
+    Invert,
+    Noise,
+    Rotate90,
+    ScaleCrop,
+)
 from apiece.data.dataset import Dataset, open_dataset
 from apiece.errors import RecipeError, UsageError
 from apiece.models import zoo
@@ -25,7 +36,7 @@ from apiece.train.checkpoint import load_weights, save_weights
 from apiece.train.log import Log
 from apiece.train.loop import Loss, Schedule, fit
 from apiece.train.losses import loss_of
-from apiece.train.recipe import DataRecipe, Recipe, read_recipe
+from apiece.train.recipe import AugmentRecipe, DataRecipe, Recipe, read_recipe
 from apiece.train.validate import validate
 
 
@@ -96,6 +107,23 @@ def open_data(data: DataRecipe, classes: tuple[str, ...]) -> Dataset:
     return dataset
 
 
+def augmentation(recipe: AugmentRecipe) -> Augment:
+    """The changes that a recipe asks for, geometry first."""
+    steps: list[Augment] = [ScaleCrop(recipe.size, recipe.scale, recipe.min_visible)]
+    if recipe.flip:
+        steps.append(Flip())
+    if recipe.rotate90:
+        steps.append(Rotate90())
+    steps += [
+        ColorJitter(recipe.color),
+        Invert(recipe.invert),
+        Grey(recipe.grey),
+        Blur(recipe.blur),
+        Noise(recipe.noise),
+    ]
+    return Compose(tuple(steps))
+
+
 def build(recipe: Recipe) -> tuple[Network, str]:
     """The network with its initial weights, and where they come from. Seeded, so that two runs start equal."""
     torch.manual_seed(recipe.seed)
@@ -119,18 +147,7 @@ def _train(fabric: Fabric, recipe: Recipe, run: Path, resume: bool) -> None:
     held_out = open_data(recipe.validation, recipe.classes) if recipe.validation else None
     net, origin = build(recipe)
     loss: Loss = loss_of(recipe.model.family, net, recipe.max_masks)
-    augment: Augment = training_augment(
-        size=recipe.augment.size,
-        scale=recipe.augment.scale,
-        min_visible=recipe.augment.min_visible,
-        flip=recipe.augment.flip,
-        rotate90=recipe.augment.rotate90,
-        color=recipe.augment.color,
-        invert=recipe.augment.invert,
-        grey=recipe.augment.grey,
-        blur=recipe.augment.blur,
-        noise=recipe.augment.noise,
-    )
+    augment = augmentation(recipe.augment)
     plan = Plan(
         sampling_weights(recipe.balance, data.groups, data),
         recipe.batch,
