@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from apiece.core import png, tiff
-from apiece.core.orientation import SIDEWAYS, orient, orientation_of, quiet
+from apiece.core import png, tiff, webp
+from apiece.core.orientation import SIDEWAYS, orient, orientation_of, unguarded
 from apiece.core.tone import as_rgb, over_white, to_eight_bits
 from apiece.errors import AnnotationError, ImageError
 
@@ -105,8 +105,12 @@ def image_size(path: str | os.PathLike[str], *, page: int | None = None) -> tupl
         if kind == "TIFF":
             plane = tiff.open_plane(file, name, page)
             (height, width), orientation = plane.size, plane.orientation
+        elif kind == "WebP":
+            header = webp.read_header(file, name)
+            _check_page(page, header.frames, name)
+            (height, width), orientation = header.size, _webp_orientation(header)
         else:
-            picture = _header(file, name, kind, page)
+            picture = _header(file, name, kind, page, None)
             (width, height), orientation = picture.size, orientation_of(picture)
         _check_sides(height, width, name)
         return (width, height) if orientation in SIDEWAYS else (height, width)
@@ -132,8 +136,7 @@ def read_label_image(
                 f"{name}: is {kind}, which changes values when it compresses; a label image must be a PNG or TIFF "
                 "of one integer a pixel. Remedy: export the labels again as PNG or TIFF."
             )
-        picture = _header(file, name, kind, page)
-        _check_pixels(*picture.size[::-1], 1, name, limits)
+        picture = _header(file, name, kind, page, limits)
         if picture.mode not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N"):
             raise AnnotationError(
                 f"{name}: is a picture of mode {picture.mode} (colour or opacity); a label image holds one "
@@ -184,7 +187,9 @@ def write_image(path: str | os.PathLike[str], rgb: RGB) -> None:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".png", ".jpg", ".jpeg"):
-        raise ImageError(f"{path}: pictures are written as .png, .jpg or .jpeg; got {path.suffix or 'no suffix'!r}.")
+        raise ImageError(
+            f"{path}: pictures are written as .png, .jpg or .jpeg; got {path.suffix or 'no suffix'!r}."
+        )
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise ImageError(f"{path}: got {rgb.dtype} {rgb.shape}; expected uint8 (height, width, 3), RGB.")
     options = (cv2.IMWRITE_PNG_COMPRESSION, 3) if suffix == ".png" else (cv2.IMWRITE_JPEG_QUALITY, 95)
@@ -201,20 +206,21 @@ def write_image(path: str | os.PathLike[str], rgb: RGB) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         try:
-            temporary.write_bytes(data)
+            temporary.write_bytes(data.tobytes())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ImageError(f"{path}: cannot be written ({error.strerror}). Remedy: does its folder exist?") from error
+        raise ImageError(
+            f"{path}: cannot be written ({error.strerror}). Remedy: does its folder exist?"
+        ) from error
 
 
 def _read(file: BinaryIO, name: str, limits: ImageLimits, page: int | None) -> RGB:
     kind = _kind(file, name)
     if kind == "TIFF":
         return _read_tiff(file, name, limits, page)
-    picture = _header(file, name, kind, page)
-    _check_pixels(*picture.size[::-1], 1, name, limits)
+    picture = _header(file, name, kind, page, limits)
     orientation = orientation_of(picture)
     rgb = None
     if kind == "JPEG":
@@ -236,8 +242,7 @@ def _read_tiff(file: BinaryIO, name: str, limits: ImageLimits, page: int | None)
     _check_pixels(*plane.size, plane.channels, name, limits)
     if not plane.is_ordinary:
         return np.ascontiguousarray(orient(plane.to_rgb(plane.decode()), plane.orientation))
-    plane.check_data()
-    with quiet():
+    with unguarded():
         try:
             file.seek(0)
             picture = TiffImagePlugin.TiffImageFile(file, name)
@@ -330,17 +335,25 @@ def _kind(file: BinaryIO, name: str) -> str:
             return kind
     found = next((what for pattern, what in OTHERS if re.match(pattern, start, re.DOTALL)), None)
     found = found or f"unknown, beginning with {start[:8]!r}"
-    raise ImageError(f"{name}: is {found}, not a picture that can be read; {EXPECTED}. Remedy: convert it to PNG.")
+    raise ImageError(
+        f"{name}: is {found}, not a picture that can be read; {EXPECTED}. Remedy: convert it to PNG."
+    )
 
 
-def _header(file: BinaryIO, name: str, kind: str, page: int | None) -> Image.Image:
-    """Pillow's view of the header, at the wanted page. Its classes are called directly because Image.open warns
-    about large pictures, and refuses larger ones, by limits of its own."""
+def _header(
+    file: BinaryIO, name: str, kind: str, page: int | None, limits: ImageLimits | None
+) -> Image.Image:
+    """Pillow's view of the header, within the limits and at the wanted page. Its classes are called directly:
+    Image.open has limits of its own, and would start Ghostscript for a file that asks for it."""
     if kind == "PNG":
         late_exif = png.check_structure(file, name)
+    elif kind == "WebP":
+        height, width = webp.read_header(file, name).size
+        if limits is not None:
+            _check_pixels(height, width, 1, name, limits)
     file.seek(0)
     picture: Image.Image
-    with quiet():
+    with unguarded():
         try:
             if kind == "JPEG":
                 picture = JpegImagePlugin.JpegImageFile(file, name)
@@ -356,17 +369,37 @@ def _header(file: BinaryIO, name: str, kind: str, page: int | None) -> Image.Ima
             pages = int(getattr(picture, "n_frames", 1))
         except Exception as error:  # a damaged header surfaces as anything from SyntaxError to struct.error
             raise _damaged(name, error) from error
-        if page is None and pages > 1:
-            raise ImageError(
-                f"{name}: holds {pages} pages (an animation); expected one picture. "
-                f"Remedy: choose one with page=0 to page={pages - 1}."
-            )
-        if not 0 <= (page or 0) < pages:
-            raise ImageError(f"{name}: has no page {page}; it holds {pages}, counted from 0.")
-        if page and page > 0:
-            _check_sides(*picture.size, name)
-            picture.seek(page)
+        _check_page(page, pages, name)
+        width, height = picture.size
+        if limits is not None:
+            _check_pixels(height, width, 1, name, limits)
+            if page:
+                _seek(picture, page, name)
     return picture
+
+
+def _seek(picture: Image.Image, page: int, name: str) -> None:
+    try:
+        picture.seek(page)
+    except Exception as error:  # frames are decoded on the way
+        raise _damaged(name, error) from error
+
+
+def _check_page(page: int | None, pages: int, name: str) -> None:
+    if page is None and pages > 1:
+        raise ImageError(
+            f"{name}: holds {pages} pages (an animation); expected one picture. "
+            f"Remedy: choose one with page=0 to page={pages - 1}."
+        )
+    if not 0 <= (page or 0) < pages:
+        raise ImageError(f"{name}: has no page {page}; it holds {pages}, counted from 0.")
+
+
+def _webp_orientation(header: webp.WebPHeader) -> int:
+    carrier = Image.new("1", (1, 1))  # Pillow's reader of EXIF and XMP works on a picture's info
+    carrier.info.update(header.info)
+    with unguarded():
+        return orientation_of(carrier)
 
 
 def _fast_jpeg(file: BinaryIO, picture: Image.Image) -> RGB | None:
@@ -383,8 +416,7 @@ def _fast_jpeg(file: BinaryIO, picture: Image.Image) -> RGB | None:
         return None
     if bgr is None or bgr.shape[1::-1] != picture.size:
         return None
-    rgb: RGB = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return rgb
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _to_rgb(picture: Image.Image, name: str) -> RGB:
@@ -411,7 +443,9 @@ def _pixels(picture: Image.Image, name: str, mode: str | None = None) -> npt.NDA
 
 def _damaged(name: str, error: Exception) -> ImageError:
     text = " ".join(str(error).split())[:160] or type(error).__name__
-    return ImageError(f"{name}: the picture is damaged or truncated ({text}); expected a whole file. {COPY_AGAIN}")
+    return ImageError(
+        f"{name}: the picture is damaged or truncated ({text}); expected a whole file. {COPY_AGAIN}"
+    )
 
 
 def _natural(path: Path) -> tuple[list[tuple[bool, int, str]], str]:

@@ -408,7 +408,7 @@ class Masks:
         """On a picture of another size (height, width): each mask's area scales as the picture's.
 
         A new pixel is object where at least half of it was (shrinking), or where bilinear interpolation
-        reaches one half (growing). A mask too thin for that keeps its best-covered pixel, so none gets lost.
+        reaches one half (growing). A mask too thin for that keeps its best-covered pixels, so none gets lost.
         """
         new = _checked_size(size)
         return self if new == self.size else self._of(new, resample.resized(self._crops, self.size, new))

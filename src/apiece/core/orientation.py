@@ -1,4 +1,4 @@
-"""Orientation: EXIF's and TIFF's tag 274, and Pillow kept quiet while it is read."""
+"""Orientation: EXIF's and TIFF's tag 274, and Pillow without its own guards."""
 
 from __future__ import annotations
 
@@ -16,17 +16,25 @@ TAG = 274
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
 INVERSE = {6: 8, 8: 6}  # all others undo themselves
 
-# warnings.catch_warnings() exchanges a list that all threads share; without a lock two threads could leave
-# each other's filters behind.
+# Both warnings' filters and Pillow's limit belong to the whole process: without a lock two threads could leave
+# each other's settings behind.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Python warnings of image libraries (odd metadata, big pictures) are not shown inside this block."""
+def unguarded() -> Iterator[None]:
+    """Inside this block Pillow doesn't warn (odd metadata, many pixels) and doesn't apply its own pixel limit.
+
+    For files whose header has been checked against `ImageLimits`, or from which the header alone is read.
+    """
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def orientation_of(picture: Image.Image) -> int:

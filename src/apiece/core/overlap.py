@@ -17,7 +17,7 @@ from apiece.core.crops import Crops, Int64
 from apiece.core.runs import Runs, row_runs
 
 CHUNK = 2**21  # pairs of runs that are held at a time
-BLOCK = 2**15  # runs that are looked up at a time, so that all of it stays in the cache
+BLOCK = 2**13  # runs that are looked up at a time, so that all of it stays in the cache
 # Measured nanoseconds on one core: a meeting of two runs; a look-up of a run; one object's own overhead.
 MEETING, LOOK_UP, OBJECT = 70, 10, 40_000
 

@@ -75,7 +75,9 @@ def _chunks(file: BinaryIO, name: str) -> Iterator[tuple[bytes, int]]:
         header = file.read(8)
         length, kind = struct.unpack(">I4s", header) if len(header) == 8 else (0, b"")
         if len(header) < 8 or at + 12 + length > end:
-            raise ImageError(f"{name}: is truncated: the PNG file ends before its last chunk does. {COPY_AGAIN}")
+            raise ImageError(
+                f"{name}: is truncated: the PNG file ends before its last chunk does. {COPY_AGAIN}"
+            )
         if first and (kind != b"IHDR" or length != 13):
             raise ImageError(f"{name}: the PNG header is damaged: it begins with {kind!r}. {COPY_AGAIN}")
         first = False

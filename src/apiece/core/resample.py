@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from apiece.core.crops import Bool, Crops, tightened
 
-HALF = 0.5 - 1e-6  # exact halves count as object in spite of rounding
+TIE = 1e-6  # coverages this close are equal in spite of rounding
 
 
 def resized(crops: Crops, old: tuple[int, int], new: tuple[int, int]) -> Crops:
@@ -19,7 +19,8 @@ def resized(crops: Crops, old: tuple[int, int], new: tuple[int, int]) -> Crops:
     A new pixel is object where at least half of its window is. The window is the new pixel's own square
     where the picture shrinks (exact area), and an old pixel's square about the new centre where it grows,
     which is bilinear interpolation.
-    An object of which every window holds less than half keeps its best-covered pixel, so that none gets lost.
+    An object too thin for that, so that less than half of its due area would be left, keeps as many of its
+    best-covered pixels as its area is due, and all that are covered alike; at least one. None gets lost.
     """
     bitmaps: list[Bool] = []
     corners: list[tuple[int, int]] = []
@@ -34,13 +35,24 @@ def resized(crops: Crops, old: tuple[int, int], new: tuple[int, int]) -> Crops:
         bits = crops.crop(i).view(np.uint8)
         total = np.asarray(cv2.integral(bits, sdepth=cv2.CV_64F), np.float64)
         covered = _between(_between(total, rows).T, columns).T
-        bitmap = covered >= HALF
-        if not bitmap.any():
-            bitmap = covered >= covered.max()
-            bitmap.reshape(-1)[bitmap.argmax() + 1 :] = False
-        bitmaps.append(bitmap)
+        bitmaps.append(_object(covered, float(total[-1, -1]) * new[0] * new[1] / (old[0] * old[1])))
         corners.append((left, top))
     return tightened(bitmaps, corners)
+
+
+def _object(covered: NDArray[np.float64], due: float) -> Bool:
+    """The pixels that are object, by how much of each is covered and how many there should be."""
+    bitmap: Bool = covered >= 0.5 - TIE
+    if np.count_nonzero(bitmap) >= max(1.0, due / 2):
+        return bitmap
+    count = min(round(due), covered.size)
+    if count <= 1:
+        only: Bool = np.zeros(covered.shape, np.bool_)
+        only[np.unravel_index(covered.argmax(), covered.shape)] = True
+        return only
+    least = np.partition(covered, covered.size - count, axis=None)[covered.size - count]
+    thin: Bool = covered >= max(least - TIE, TIE)
+    return thin
 
 
 def _windows(offset: int, length: int, old: int, new: int) -> tuple[int, NDArray[np.float64]]:

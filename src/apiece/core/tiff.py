@@ -8,7 +8,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import cv2
 import numpy as np
@@ -24,6 +24,10 @@ UNCOMPRESSED, DEFLATE = (1,), (8, 32946)
 # An array of shape (H, W, C) that was written as H pages of W × C: no picture is that narrow.
 NARROWEST_PAGE = 16
 COPY_AGAIN = "Remedy: copy or export the file again."
+
+# tifffile's TiffPage and TiffPageSeries; it is imported late, and its types change between versions.
+Page: TypeAlias = Any
+Series: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,14 @@ class Plane:
     def to_rgb(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Decoded samples (H, W, C) as uint8 (H, W, 3) by the rules that `read_image` documents."""
         if self.photometric == MINISWHITE:
-            top = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 0
-            values = ~values if values.dtype == np.bool_ else top - values
+            values = ~values if values.dtype.kind in "biu" else -values
         colours = 3 if self.photometric == RGB else 1
         has_alpha = self.channels == colours + 1 and self.extras[:1] in ((1,), (2,))
+        if has_alpha and self.extras[0] == 1:  # colours are stored multiplied by their opacity
+            share = np.maximum(_opacity(values[..., -1:]), 1) / 255.0
+            values = np.concatenate([values[..., :-1] / share, values[..., -1:]], axis=2)
         if self.photometric == RGB and self.channels in (3, 4):
-            rgb = to_eight_bits(np.ascontiguousarray(values[..., :3]))
+            rgb = to_eight_bits(values[..., :3])
         elif self.channels == 1 or has_alpha:
             rgb = as_rgb(to_eight_bits(values[..., 0]))
         elif self.channels == 3:
@@ -121,7 +127,7 @@ def open_plane(file: BinaryIO, name: str, page: int | None) -> Plane:
 class _Stack:
     """A series of equal pages, sorted into planes (each one picture) and the channels of a plane."""
 
-    def __init__(self, series: Any, file: BinaryIO, name: str) -> None:
+    def __init__(self, series: Series, file: BinaryIO, name: str) -> None:
         self.series, self.file, self.name = series, file, name
         self.key = series.keyframe
         self.shape, self.axes = tuple(int(n) for n in series.shape), str(series.axes)
@@ -138,7 +144,8 @@ class _Stack:
         # What stands before a page's own axes counts pages. Formats differ in how they name that part.
         pages = math.prod(self.shape) // math.prod(self.page_shape)
         prefixes = [k for k in range(len(self.shape) + 1) if math.prod(self.shape[:k]) == pages]
-        self.lead_shape, self.lead_axes = (pages,), "I"
+        self.lead_shape: tuple[int, ...] = (pages,)
+        self.lead_axes = "I"
         if prefixes:
             self.lead_shape, self.lead_axes = self.shape[: prefixes[0]], self.axes[: prefixes[0]]
         self.channels_last = (
@@ -175,6 +182,7 @@ class _Stack:
             pages = pages.transpose(outer + inner).reshape(self.planes, -1)[index]
             channels = pages.size * math.prod(n for axis, n in sides.items() if axis in "CS")
         numbers = [int(number) for number in pages.reshape(-1)]
+        self._check(numbers)
         return Plane(
             size=(height, width),
             channels=channels,
@@ -209,25 +217,14 @@ class _Stack:
 
     def _page(self, number: int) -> npt.NDArray[Any]:
         """One page as stored, of shape `page_shape`."""
-        end = self.file.seek(0, io.SEEK_END)
         if self.series.dataoffset is not None:  # plain samples, page after page, maybe one directory for all
             dtype = np.dtype(self.series.dtype).newbyteorder(self.series.parent.byteorder)
             size = math.prod(self.page_shape) * dtype.itemsize
-            start = int(self.series.dataoffset) + number * size
-            self._check_extent(start + size, end)
-            self.file.seek(start)
+            self.file.seek(int(self.series.dataoffset) + number * size)
             stored = np.frombuffer(self.file.read(size), dtype).reshape(self.page_shape)
             return stored.astype(dtype.newbyteorder("="), copy=False)
         page = self.series[number]
-        if page is None:
-            raise ImageError(
-                f"{self.name}: page {number} lies in another file of a multi-file OME-TIFF. "
-                "Remedy: save the picture as one file."
-            )
-        if not page.dataoffsets or 0 in page.dataoffsets or 0 in page.databytecounts:
-            raise ImageError(f"{self.name}: page {number} has no data for a part of the picture.")
-        self._check_extent(max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))), end)
-        self._check_segments(page)
+        self._check_unpacked(page)
         native = int(self.key.compression) in UNCOMPRESSED + DEFLATE
         decoders = [self._by_pillow, self._by_opencv]
         decoders.insert(0 if native else 2, _by_tifffile)
@@ -248,24 +245,43 @@ class _Stack:
             "Remedy: save it without compression or with deflate, or `pip install imagecodecs`."
         )
 
-    def _check_extent(self, needed: int, end: int) -> None:
+    def _check(self, numbers: list[int]) -> None:
+        """Refuse pages whose data isn't in the file."""
+        end = self.file.seek(0, io.SEEK_END)
+        if self.series.dataoffset is not None:
+            size = math.prod(self.page_shape) * int(self.series.dtype.itemsize)
+            needed = int(self.series.dataoffset) + (max(numbers) + 1) * size
+        else:
+            needed = max(self._check_segments(self.series[number], number) for number in numbers)
         if needed > end:
             raise ImageError(
                 f"{self.name}: is truncated: its header promises data up to byte {needed}, the file ends at "
                 f"byte {end}. {COPY_AGAIN}"
             )
 
-    def _check_segments(self, page: Any) -> None:
-        """Refuse strips or tiles that would unpack to more than the picture, so that memory stays bounded."""
-        chunk = math.prod(page.chunks)
-        if chunk > 4 * math.prod(self.page_shape) + (1 << 24):
+    def _check_segments(self, page: Page | None, number: int) -> int:
+        """The file position at which a page's strips or tiles end."""
+        if page is None:
+            raise ImageError(
+                f"{self.name}: page {number} lies in another file of a multi-file OME-TIFF. "
+                "Remedy: save the picture as one file."
+            )
+        if not page.dataoffsets or 0 in page.dataoffsets or 0 in page.databytecounts:
+            raise ImageError(
+                f"{self.name}: page {number} has no data for a part of the picture. {COPY_AGAIN}"
+            )
+        if math.prod(page.chunks) > 4 * math.prod(self.page_shape) + (1 << 24):
             raise ImageError(
                 f"{self.name}: the TIFF header is damaged: tiles of {page.chunks} in a page of "
                 f"{self.page_shape}. {COPY_AGAIN}"
             )
+        return int(max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))))
+
+    def _check_unpacked(self, page: Page) -> None:
+        """Refuse strips that would unpack to more than the picture, so that memory stays bounded."""
         if int(page.compression) not in DEFLATE:
             return
-        limit = chunk * page.dtype.itemsize
+        limit = math.prod(page.chunks) * int(self.series.dtype.itemsize)
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             self.file.seek(offset)
             packed, unpacker, size = self.file.read(count), zlib.decompressobj(), 0
@@ -281,11 +297,11 @@ class _Stack:
                     f"{COPY_AGAIN}"
                 )
 
-    def _by_pillow(self, page: Any) -> npt.NDArray[Any] | None:
+    def _by_pillow(self, page: Page) -> npt.NDArray[Any] | None:
         known = (np.uint8, np.uint16, np.int16, np.int32, np.float32, np.bool_)
         if page.samplesperpixel != 1 or self.series.dtype not in known or not isinstance(page.index, int):
             return None
-        with orientation.quiet():
+        with orientation.unguarded():
             self.file.seek(0)
             picture = TiffImagePlugin.TiffImageFile(
                 self.file, self.name
@@ -296,7 +312,7 @@ class _Stack:
             values = ~values  # Pillow has turned it round; here samples are given as stored
         return self._as_stored(values)
 
-    def _by_opencv(self, page: Any) -> npt.NDArray[Any] | None:
+    def _by_opencv(self, page: Page) -> npt.NDArray[Any] | None:
         if page.samplesperpixel not in (1, 3, 4) or not isinstance(page.index, int):
             return None
         self.file.seek(0)
@@ -316,7 +332,7 @@ class _Stack:
         )
 
 
-def _by_tifffile(page: Any) -> npt.NDArray[Any]:
+def _by_tifffile(page: Page) -> npt.NDArray[Any]:
     values: npt.NDArray[Any] = page.asarray()
     return values
 

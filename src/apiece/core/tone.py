@@ -31,8 +31,10 @@ def to_eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         values = values.astype(np.float64)
     if values.dtype == np.uint16:
         histogram = _histogram(values)
-        table = _stretch(np.arange(65536, dtype=np.float64), *_limits_of_histogram(histogram))
-        return table[values]
+        table: npt.NDArray[np.uint8] = _stretch(
+            np.arange(65536, dtype=np.float64), *_limits_of_histogram(histogram)
+        )
+        return np.take(table, values)
     low, high = _limits(values)
     flat = values.reshape(-1)
     out = np.empty(flat.size, np.uint8)

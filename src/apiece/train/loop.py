@@ -132,13 +132,15 @@ def fit(
     channels_last: bool,
     frozen_norm: bool,
     seed: int,
+    keep_last: bool = False,
     validate: Callable[[Network, int], float] | None = None,
     keep: Callable[[Network, int, float], None] | None = None,
 ) -> AveragedWeights:
     """Train from step 0, or from the checkpoint in `run`, to the last step -> the averaged weights.
 
     open_batches(step) yields batches from that step on. `validate(net, epoch)` gives the figure to maximise;
-    `keep` is called with the averaged net whenever it has the best one yet, and at the end without validation.
+    `keep` is called with the averaged net whenever it is the best one yet (with `keep_last` at every validation),
+    and at the end without validation.
     """
     average = AveragedWeights(net, recipe.ema)
     step, best = 0, -math.inf
@@ -213,8 +215,8 @@ def fit(
         if validate and (step == schedule.last or (end_of_epoch and epoch % schedule.validate_every == 0)):
             if fabric.is_global_zero:
                 figure = validate(average.net, step)
-                if keep and figure >= best:
-                    best = figure
+                if keep and (keep_last or figure >= best):
+                    best = max(best, figure)
                     keep(average.net, step, figure)
             fabric.barrier()
             train_mode()

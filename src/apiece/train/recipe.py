@@ -82,6 +82,8 @@ class Recipe(Section):
                    weight 1 / sqrt(frequency).
     frozen_norm    the backbone's batch norm keeps its statistics: right for small batches.
     max_masks      most mask samples of a batch in the loss.
+    keep           which averaged weights are kept: those with the best validation AP, or the last, so that the
+                   validation pictures had no part in the choice.
     workers        processes that load pictures; 0 loads in the training process.
     """
 
@@ -106,6 +108,7 @@ class Recipe(Section):
     accelerator: str = "auto"
     strategy: str = "auto"
     workers: int = Field(0, ge=0)
+    keep: Literal["best", "last"] = "best"
     validate_every: int = Field(1, gt=0, description="epochs")
     checkpoint_steps: int = Field(200, gt=0)
     licence: str = "unknown"

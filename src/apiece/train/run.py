@@ -225,6 +225,7 @@ def _train(fabric: Fabric, recipe: Recipe, run: Path, resume: bool) -> None:
         channels_last=recipe.channels_last,
         frozen_norm=recipe.frozen_norm,
         seed=recipe.seed,
+        keep_last=recipe.keep == "last",
         validate=measure if held_out is not None else None,
         keep=keep,
     )
