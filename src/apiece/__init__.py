@@ -57,7 +57,7 @@ _HOMES = {
     "read_predictions": "apiece.data.coco",
 }
 
-__all__ = [  # noqa: RUF022 - sorted as the table above
+__all__ = [
     "ApieceError",
     "Candidates",
     "ClassMap",

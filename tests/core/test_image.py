@@ -687,6 +687,52 @@ def test_damage_raises_nothing_but_image_errors(photo, kind, rng):
             assert image.shape[2] == 3
 
 
+@pytest.mark.parametrize("kind", [kind for kind in WHOLE if kind.startswith("tif")])
+def test_headers_that_lie_raise_nothing_but_image_errors(photo, kind, rng):
+    """Every byte of a TIFF's directory takes part, since that is where decoders trust most."""
+    whole = WHOLE[kind](photo)
+    refused = 0
+    begin = struct.unpack("<I", whole[4:8])[0]
+    for at in range(begin, min(len(whole), begin + 180)):
+        damaged = bytearray(whole)
+        damaged[at] = rng.choice([0, 1, 127, 255])
+        refused += attempt(bytes(damaged))[0] is None
+    assert refused > 10
+
+
+def test_too_many_channels_are_refused():
+    data = tiff(np.zeros((600, 4, 5), np.uint8), photometric="minisblack", planarconfig="separate")
+    with pytest.raises(ImageError, match="has 600 channels .*at most 512"):
+        decode_image(data)
+
+
+def test_a_packing_that_needs_another_package_is_named(rng):
+    """Many channels in LZW: neither tifffile alone nor libtiff's wrappers can take them apart."""
+    data = bytearray(
+        tiff(
+            rng.integers(0, 99, (5, 8, 9)).astype(np.uint16),
+            compression="zlib",
+            photometric="minisblack",
+            planarconfig="separate",
+        )
+    )
+    page = tifffile.TiffFile(io.BytesIO(bytes(data))).pages[0]
+    at = page.tags[259].valueoffset
+    data[at : at + 2] = (5).to_bytes(2, "little")
+    image, message = attempt(bytes(data))
+    assert image is None
+    assert "LZW" in message
+    assert "imagecodecs" in message or "damaged" in message
+
+
+def test_floating_point_predictor(rng):
+    """libtiff's predictor 3, which tifffile alone doesn't undo, through Pillow."""
+    values = rng.random((20, 30)).astype(np.float32)
+    data = saved(Image.fromarray(values), "TIFF", compression="tiff_adobe_deflate", tiffinfo={317: 3})
+    assert tifffile.TiffFile(io.BytesIO(data)).pages[0].predictor == 3
+    assert np.array_equal(decode_image(data)[..., 0], to_eight_bits(values))
+
+
 def test_a_wrong_checksum_is_noticed(photo):
     data = bytearray(saved(Image.fromarray(photo), "PNG"))
     at = data.index(b"IDAT") + 300

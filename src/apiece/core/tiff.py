@@ -21,8 +21,11 @@ from apiece.errors import ImageError
 
 MINISWHITE, MINISBLACK, RGB, PALETTE, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
 UNCOMPRESSED, DEFLATE = (1,), (8, 32946)
+PILLOW_READS = (np.bool_, np.uint8, np.uint16, np.int16, np.int32, np.float32)
+OPENCV_READS = (np.uint8, np.uint16, np.float32, np.float64)
 # An array of shape (H, W, C) that was written as H pages of W × C: no picture is that narrow.
 NARROWEST_PAGE = 16
+MOST_CHANNELS = 512
 COPY_AGAIN = "Remedy: copy or export the file again."
 
 # tifffile's TiffPage and TiffPageSeries; it is imported late, and its types change between versions.
@@ -100,15 +103,20 @@ def open_plane(file: BinaryIO, name: str, page: int | None) -> Plane:
         # _multifile=False: an OME header names other files; what was given is read, nothing else.
         tiff = tifffile.TiffFile(file, _multifile=False)
         series = [one for one in tiff.series if not one.keyframe.is_reduced] or list(tiff.series)
+        return _choose([_Stack(one, file, name) for one in series], name, page)
+    except ImageError:
+        raise
     except Exception as error:  # damaged headers surface as anything from struct.error to RecursionError
         raise ImageError(
             f"{name}: the TIFF header is damaged or cut off ({_brief(error)}); expected a whole TIFF file. "
             f"{COPY_AGAIN}"
         ) from error
-    if not series:
-        raise ImageError(f"{name}: this TIFF file holds no picture; expected at least one page.")
-    stacks = [_Stack(one, file, name) for one in series]
+
+
+def _choose(stacks: list[_Stack], name: str, page: int | None) -> Plane:
     total = sum(stack.planes for stack in stacks)
+    if not total:
+        raise ImageError(f"{name}: this TIFF file holds no picture; expected at least one page.")
     if page is None and total > 1:
         raise ImageError(
             f"{name}: holds {total} pages ({stacks[0].describe()}); expected one picture. "
@@ -117,11 +125,9 @@ def open_plane(file: BinaryIO, name: str, page: int | None) -> Plane:
     wanted = page or 0
     if not 0 <= wanted < total:
         raise ImageError(f"{name}: has no page {wanted}; it holds {total}, counted from 0.")
-    for stack in stacks:
-        if wanted < stack.planes:
-            return stack.plane(wanted)
-        wanted -= stack.planes
-    raise AssertionError("unreachable: wanted < total")
+    ends = np.cumsum([stack.planes for stack in stacks])
+    chosen = int(np.searchsorted(ends, wanted, side="right"))
+    return stacks[chosen].plane(wanted - int(ends[chosen]) + stacks[chosen].planes)
 
 
 class _Stack:
@@ -181,6 +187,11 @@ class _Stack:
             inner = [k for k, axis in enumerate(self.lead_axes) if axis in "CS"]
             pages = pages.transpose(outer + inner).reshape(self.planes, -1)[index]
             channels = pages.size * math.prod(n for axis, n in sides.items() if axis in "CS")
+        if channels > MOST_CHANNELS:
+            raise ImageError(
+                f"{self.name}: has {channels} channels ({self.describe()}); expected at most {MOST_CHANNELS}. "
+                "Remedy: save the channels to be segmented as a file of their own."
+            )
         numbers = [int(number) for number in pages.reshape(-1)]
         self._check(numbers)
         return Plane(
@@ -206,7 +217,20 @@ class _Stack:
 
     def _decode(self, numbers: list[int]) -> npt.NDArray[Any]:
         """The pages as one array (H, W, C)."""
-        parts = [self._page(number) for number in numbers]
+        try:
+            parts = [self._page(number) for number in numbers]
+        except ImageError:
+            raise
+        except Exception as error:  # each decoder has its own set of errors
+            if "imagecodecs" in str(error):
+                raise ImageError(
+                    f"{self.name}: cannot decode {self.key.dtype} samples, {self.describe()}, of TIFF compression "
+                    f"{getattr(self.key.compression, 'name', self.key.compression)}. Remedy: save it without "
+                    "compression or with deflate, or `pip install imagecodecs`."
+                ) from error
+            raise ImageError(
+                f"{self.name}: the TIFF data is damaged ({_brief(error)}). {COPY_AGAIN}"
+            ) from error
         if self.channels_last:
             return np.stack(parts)
         order = [self.page_axes.index(axis) for axis in "YX"]
@@ -225,25 +249,18 @@ class _Stack:
             return stored.astype(dtype.newbyteorder("="), copy=False)
         page = self.series[number]
         self._check_unpacked(page)
-        native = int(self.key.compression) in UNCOMPRESSED + DEFLATE
-        decoders = [self._by_pillow, self._by_opencv]
-        decoders.insert(0 if native else 2, _by_tifffile)
-        failures = []
-        for decoder in decoders:
-            try:
-                values = decoder(page)
-            except Exception as error:  # each decoder has its own set of errors
-                failures.append(_brief(error))
-                continue
-            if values is not None:
-                return values.reshape(self.page_shape)
-        if native:
-            raise ImageError(f"{self.name}: the TIFF data is damaged ({failures[0]}). {COPY_AGAIN}")
-        raise ImageError(
-            f"{self.name}: cannot decode {self.series.dtype} samples, {self.describe()}, of TIFF compression "
-            f"{getattr(self.key.compression, 'name', self.key.compression)} ({failures[-1]}). "
-            "Remedy: save it without compression or with deflate, or `pip install imagecodecs`."
-        )
+        return self._decoder(page)(page).reshape(self.page_shape)
+
+    def _decoder(self, page: Page) -> Callable[[Page], npt.NDArray[Any]]:
+        """Without the package imagecodecs, tifffile knows few packings; Pillow and OpenCV know few sample types."""
+        plain = self.key.bitspersample in (1, 8, 16, 32, 64) and int(self.key.predictor) in (1, 2)
+        if (int(self.key.compression) in UNCOMPRESSED + DEFLATE and plain) or not isinstance(page.index, int):
+            return _by_tifffile
+        if self.key.samplesperpixel == 1 and self.series.dtype in PILLOW_READS:
+            return self._by_pillow
+        if self.key.samplesperpixel in (1, 3, 4) and self.series.dtype in OPENCV_READS:
+            return self._by_opencv
+        return _by_tifffile
 
     def _check(self, numbers: list[int]) -> None:
         """Refuse pages whose data isn't in the file."""
@@ -275,11 +292,11 @@ class _Stack:
                 f"{self.name}: the TIFF header is damaged: tiles of {page.chunks} in a page of "
                 f"{self.page_shape}. {COPY_AGAIN}"
             )
-        return int(max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))))
+        return int(max(a + b for a, b in zip(page.dataoffsets, page.databytecounts, strict=True)))
 
     def _check_unpacked(self, page: Page) -> None:
         """Refuse strips that would unpack to more than the picture, so that memory stays bounded."""
-        if int(page.compression) not in DEFLATE:
+        if int(self.key.compression) not in DEFLATE:
             return
         limit = math.prod(page.chunks) * int(self.series.dtype.itemsize)
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
@@ -297,39 +314,33 @@ class _Stack:
                     f"{COPY_AGAIN}"
                 )
 
-    def _by_pillow(self, page: Page) -> npt.NDArray[Any] | None:
-        known = (np.uint8, np.uint16, np.int16, np.int32, np.float32, np.bool_)
-        if page.samplesperpixel != 1 or self.series.dtype not in known or not isinstance(page.index, int):
-            return None
+    def _by_pillow(self, page: Page) -> npt.NDArray[Any]:
         with orientation.unguarded():
             self.file.seek(0)
             picture = TiffImagePlugin.TiffImageFile(
                 self.file, self.name
-            )  # not closed: the file is the caller's
+            )  # left open: the file is the caller's
             picture.seek(page.index)
             values = np.array(picture)
         if self.key.photometric == MINISWHITE and values.dtype in (np.uint8, np.bool_):
             values = ~values  # Pillow has turned it round; here samples are given as stored
         return self._as_stored(values)
 
-    def _by_opencv(self, page: Page) -> npt.NDArray[Any] | None:
-        if page.samplesperpixel not in (1, 3, 4) or not isinstance(page.index, int):
-            return None
+    def _by_opencv(self, page: Page) -> npt.NDArray[Any]:
         self.file.seek(0)
         data = np.frombuffer(self.file.read(), np.uint8)
         _, found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page.index, page.index + 1))
         values: npt.NDArray[Any] = found[0]
-        if values.ndim == 3 and values.shape[2] in (3, 4):
+        if values.ndim == 3:
             values = values[..., [2, 1, 0, 3][: values.shape[2]]]
         return self._as_stored(values)
 
-    def _as_stored(self, values: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        """Pillow and OpenCV have applied the orientation already: undo it; None if they read another type."""
-        values = orientation.orient(values, orientation.INVERSE.get(self._orientation(), self._orientation()))
-        fits = values.dtype == self.series.dtype or values.dtype == np.int32
-        return (
-            values.astype(self.series.dtype) if fits and values.size == math.prod(self.page_shape) else None
-        )
+    def _as_stored(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Undo the orientation, which Pillow and OpenCV have applied."""
+        if values.dtype != self.series.dtype and values.dtype != np.int32:  # Pillow widens small integers
+            raise ValueError(f"{values.dtype} samples where {self.series.dtype} was expected")
+        turned = orientation.INVERSE.get(self._orientation(), self._orientation())
+        return orientation.orient(values, turned).astype(self.series.dtype, copy=False)
 
 
 def _by_tifffile(page: Page) -> npt.NDArray[Any]:

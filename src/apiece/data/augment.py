@@ -113,7 +113,9 @@ class ScaleCrop:
         meets = (boxes[:, 2] > left) & (boxes[:, 0] < right) & (boxes[:, 3] > top) & (boxes[:, 1] < bottom)
         near = np.flatnonzero(meets)
         whole = masks.areas[near] * float(ratio.prod())
-        moved = masks[near].resize((scaled_h, scaled_w)).crop_to(left, top, right, bottom).shift(0, 0, self.size)
+        moved = (
+            masks[near].resize((scaled_h, scaled_w)).crop_to(left, top, right, bottom).shift(0, 0, self.size)
+        )
         kept = (moved.areas > 0) & (moved.areas >= self.min_visible * whole)
         chosen = instances[near[kept]]
         seen = int(np.count_nonzero(moved.areas > 0))
@@ -211,4 +213,3 @@ class Noise:
             return sample
         noise = rng.standard_normal(sample.image.shape, dtype=np.float32) * np.float32(rng.uniform(2, 12))
         return replace(sample, image=np.clip(sample.image + noise, 0, 255).astype(np.uint8))
-

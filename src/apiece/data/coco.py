@@ -90,7 +90,10 @@ class CocoPredictions:
         """The predictions on a picture, with scores, in the file's order."""
         record = self.truth.image(image_id)
         return _instances(
-            self._by_image.get(image_id, []), (record.height, record.width), self.truth.classes, str(self.path)
+            self._by_image.get(image_id, []),
+            (record.height, record.width),
+            self.truth.classes,
+            str(self.path),
         )
 
 
@@ -130,7 +133,12 @@ def read_coco(path: str | Path, *, strict: bool = True) -> CocoDataset:
             continue
         size = _integer(entry.get("height")), _integer(entry.get("width"))
         if size[0] is None or size[1] is None or min(size[0], size[1]) < 1:
-            problem(f"image {number}", "has no height and width of at least 1.", "add both, in pixels.", "the image")
+            problem(
+                f"image {number}",
+                "has no height and width of at least 1.",
+                "add both, in pixels.",
+                "the image",
+            )
             continue
         if number in records:
             problem(f"image {number}", "stands twice in images.", "give each its own id.", "the second one")
@@ -143,7 +151,9 @@ def read_coco(path: str | Path, *, strict: bool = True) -> CocoDataset:
     by_image: dict[int, list[dict[str, Any]]] = {}
     for index, entry in enumerate(document["annotations"]):
         if not isinstance(entry, dict):
-            problem(f"annotations[{index}]", f"is {_kind(entry)}; expected an object.", "repair it.", "the entry")
+            problem(
+                f"annotations[{index}]", f"is {_kind(entry)}; expected an object.", "repair it.", "the entry"
+            )
             continue
         number = _integer(entry.get("id"))
         where = f"annotation {number}" if number is not None else f"annotations[{index}]"
@@ -203,7 +213,9 @@ def read_predictions(path: str | Path, truth: CocoDataset) -> CocoPredictions:
     document = _load(path)
     rows = document.get("annotations") if isinstance(document, dict) else document
     if not isinstance(rows, list):
-        raise AnnotationError(f"{path}: expected a list of COCO results, or a COCO document with annotations.")
+        raise AnnotationError(
+            f"{path}: expected a list of COCO results, or a COCO document with annotations."
+        )
     known = set(truth.classes.ids)
     raw: list[dict[str, Any]] = []
     by_image: dict[int, list[dict[str, Any]]] = {}
@@ -246,9 +258,13 @@ def _load(path: Path) -> Any:
     except IsADirectoryError:
         raise AnnotationError(f"{path}: is a folder; expected a JSON file.") from None
     except _ConstantError as error:
-        raise AnnotationError(f"{path}: holds {error}; JSON knows only finite numbers. Repair its writer.") from None
+        raise AnnotationError(
+            f"{path}: holds {error}; JSON knows only finite numbers. Repair its writer."
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path}: is not whole, valid JSON ({error}). Copy or export it again.") from None
+        raise AnnotationError(
+            f"{path}: is not whole, valid JSON ({error}). Copy or export it again."
+        ) from None
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read ({error.strerror}).") from None
 
@@ -298,7 +314,9 @@ def _segmentation_fault(entry: Mapping[str, Any], record: ImageRecord) -> str | 
         size, counts = outline.get("size"), outline.get("counts")
         if size != [record.height, record.width]:
             return f"has an RLE of size {size}; its image is [{record.height}, {record.width}]."
-        if not (isinstance(counts, str) or (isinstance(counts, list) and all(type(c) is int for c in counts))):
+        if not (
+            isinstance(counts, str) or (isinstance(counts, list) and all(type(c) is int for c in counts))
+        ):
             return f"has RLE counts that are {_kind(counts)}; expected a text or a list of whole numbers."
         return None
     if not isinstance(outline, list) or not outline:

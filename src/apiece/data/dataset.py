@@ -115,7 +115,9 @@ class Dataset(Sequence[Sample]):
             )
         pairs = pairing.pairs
         if not pairs:
-            raise DataError(f"{root}: no picture with a label image. Remedy: check the subset and the folders.")
+            raise DataError(
+                f"{root}: no picture with a label image. Remedy: check the subset and the folders."
+            )
         return cls(
             paths=tuple(pair.picture for pair in pairs),
             image_ids=tuple(pair.image_id for pair in pairs),
@@ -257,10 +259,14 @@ def open_dataset(
     path = Path(path)
     names = None if subset is None else read_subset(subset)
     if not path.exists():
-        raise DataError(f"{path}: not found; expected a folder or a COCO document (.json). Remedy: check the path.")
+        raise DataError(
+            f"{path}: not found; expected a folder or a COCO document (.json). Remedy: check the path."
+        )
     if path.is_dir() and is_label_folder(path):
         if images is not None:
-            raise UsageError(f"{path}: a label folder has its pictures in images/; leave out the other folder.")
+            raise UsageError(
+                f"{path}: a label folder has its pictures in images/; leave out the other folder."
+            )
         return Dataset.from_label_folder(path, class_name, names, allow_unlabelled=allow_unlabelled)
     coco = read_coco(find_document(path))
     folder = Path(images) if images is not None else picture_folder(coco)
@@ -272,7 +278,9 @@ def read_subset(path: str | Path) -> tuple[str, ...]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable list of pictures ({error}). Remedy: one name a line.") from error
+        raise DataError(
+            f"{path}: not a readable list of pictures ({error}). Remedy: one name a line."
+        ) from error
     names = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
     if not names:
         raise DataError(f"{path}: lists no picture; expected one file name or stem a line. Remedy: add them.")
@@ -303,8 +311,11 @@ def picture_folder(coco: CocoDataset) -> Path:
     Tried are `images/`, a folder of the document's stem and the document's own folder, there and one up.
     """
     document = Path(coco.path)
-    places = [base / name for base in (document.parent, document.parent.parent)
-              for name in ("images", document.stem, document.stem.removeprefix("instances_"), ".")]
+    places = [
+        base / name
+        for base in (document.parent, document.parent.parent)
+        for name in ("images", document.stem, document.stem.removeprefix("instances_"), ".")
+    ]
     names = [record.file_name for record in coco.images if record.file_name]
     held = {place: sum((place / name).is_file() for name in names) for place in places if place.is_dir()}
     best = max(held, key=lambda place: held[place], default=None)

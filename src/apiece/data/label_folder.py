@@ -5,25 +5,23 @@ Layout: `root/images/NAME.png` with `root/labels/NAME.png` (or `root/masks/NAME.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from apiece.core.classes import ClassMap
+from apiece.core.image import SUFFIXES as PICTURE_SUFFIXES
+from apiece.core.image import read_label_image
 from apiece.core.instances import Instances
+from apiece.core.label_image import label_values
 from apiece.core.masks import Masks
 from apiece.errors import AnnotationError, DataError, did_you_mean
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
 LABEL_FOLDERS = ("labels", "masks")
 LABEL_ENDINGS = ("", "_mask", "_label")
-MAX_LABEL_PIXELS = 200_000_000
 
 Size = tuple[int, int]
 
@@ -124,64 +122,6 @@ def select(files: dict[str, Path], names: Iterable[str], folder: Path) -> set[st
     return chosen
 
 
-def read_label_image(path: str | Path) -> npt.NDArray[np.integer]:
-    """The object numbers of a label image.
-
-    returns  (H, W) integer array, ≥ 0; 0 is background. Palette files give their indices, not their
-             colours; one-bit files give 0 and 1. An EXIF orientation is applied, as for pictures.
-    raises   AnnotationError if the file is unreadable, has colours or fractions, or negative numbers.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                if opened.width * opened.height > MAX_LABEL_PIXELS:
-                    raise AnnotationError(
-                        f"{path}: label image of {opened.height} x {opened.width} pixels; expected at most "
-                        f"{MAX_LABEL_PIXELS:,}. Remedy: cut the picture and its labels into tiles."
-                    )
-                array = np.asarray(ImageOps.exif_transpose(opened))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise AnnotationError(
-            f"{path}: not a readable label image ({error}). Remedy: save it again as a 16-bit PNG or TIFF."
-        ) from error
-    if array.ndim != 2:
-        raise AnnotationError(
-            f"{path}: label image has shape {array.shape}, so it holds colours; expected one channel (H, W) "
-            "of object numbers. Remedy: save object numbers as a 16-bit grey PNG or TIFF, not a rendering."
-        )
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8)
-    if array.dtype.kind == "f":
-        whole = array.astype(np.int64)
-        if not np.array_equal(whole, array):
-            raise AnnotationError(
-                f"{path}: label image holds fractions ({array.dtype}); expected whole object numbers. "
-                "Remedy: save it as integers, and resize labels with nearest neighbour only."
-            )
-        array = whole
-    if array.size and array.min() < 0:
-        raise AnnotationError(
-            f"{path}: label image holds the negative number {array.min()}; expected 0 for background and "
-            "positive object numbers. Remedy: renumber, or save as unsigned 16 or 32 bit."
-        )
-    return array
-
-
-def label_size(path: str | Path) -> Size:
-    """(height, width) of a label image, from its header."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                turned = opened.getexif().get(0x0112, 1) >= 5
-                return (opened.width, opened.height) if turned else (opened.height, opened.width)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-        raise AnnotationError(
-            f"{path}: not a readable label image ({error}). Remedy: save it again as a 16-bit PNG or TIFF."
-        ) from error
-
-
 def same_size(label_file: str | Path, label: Size, picture_file: str | Path, picture: Size) -> str | None:
     """None if a label fits its picture, else a sentence with both files, both sizes and the remedy."""
     if tuple(label) == tuple(picture):
@@ -202,7 +142,8 @@ def read_labels(pair: Pair, size: Size, classes: ClassMap) -> Instances:
     """The objects of one label image, in order of their numbers; all of the first class.
 
     size    (height, width) of the picture, upright.
-    raises  AnnotationError if the label is of another size, or unreadable.
+    raises  AnnotationError if the label is of another size, or no image of integers; ImageError if it can't be
+            read.
     column  "label": int64, each object's number in the label image.
     """
     array = read_label_image(pair.label)
@@ -210,11 +151,10 @@ def read_labels(pair: Pair, size: Size, classes: ClassMap) -> Instances:
     if wrong:
         raise AnnotationError(wrong)
     masks = Masks.from_label_image(array)
-    values = np.unique(array)
     return Instances(
         size=size,
         masks=masks,
         class_ids=np.zeros(len(masks), np.int64),
         classes=classes,
-        columns={"label": values[values > 0].astype(np.int64)},
+        columns={"label": label_values(array)},
     )

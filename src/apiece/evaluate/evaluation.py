@@ -163,7 +163,8 @@ def evaluate(
 
     def count(category: int | None) -> dict[str, float]:
         true, predicted = (
-            Counter(r["image_id"] for r in rows if category in (None, r["category_id"])) for rows in (objects, found)
+            Counter(r["image_id"] for r in rows if category in (None, r["category_id"]))
+            for rows in (objects, found)
         )
         return counting_error(counts_by_image(images, true), counts_by_image(images, predicted))
 

@@ -47,7 +47,15 @@ ENTRIES = (
         "Apache-2.0",
         "recipes/cells.yaml on BBBC038 (CC0), from ImageNet EfficientNet-Lite0",
     ),
-    Entry("solov2-dense", "solov2", "solov2_dense", 4.1, "train: model.builder: solov2_dense", "Apache-2.0", "ours"),
+    Entry(
+        "solov2-dense",
+        "solov2",
+        "solov2_dense",
+        4.1,
+        "train: model.builder: solov2_dense",
+        "Apache-2.0",
+        "ours",
+    ),
     Entry(
         "solov2-r18-light",
         "solov2",
@@ -84,5 +92,7 @@ def build(family: str, builder: str, classes: int) -> Network:
         "solov2_dense": net.solov2_dense,
     }
     if builder not in builders:
-        raise ModelError(f"builder: the family {family} has no {builder!r}. {did_you_mean(builder, builders)}")
+        raise ModelError(
+            f"builder: the family {family} has no {builder!r}. {did_you_mean(builder, builders)}"
+        )
     return builders[builder](classes)

@@ -48,7 +48,9 @@ def checked(name: str) -> Path:
     path = WEIGHTS / f"{name}.onnx"
     record = WEIGHTS / f"{name}.json"
     if not path.is_file() or not record.is_file():
-        raise WeightsError(f"{path}: the bundled model is missing; this installation is not whole. Install apiece again.")
+        raise WeightsError(
+            f"{path}: the bundled model is missing; this installation is not whole. Install apiece again."
+        )
     expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()

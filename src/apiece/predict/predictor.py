@@ -61,13 +61,17 @@ class Model:
 
     def __repr__(self) -> str:
         card = self.card
-        return f"Model({card.name!r}, {card.family}, classes {list(card.classes.names)}, licence {card.licence})"
+        return (
+            f"Model({card.name!r}, {card.family}, classes {list(card.classes.names)}, licence {card.licence})"
+        )
 
     @overload
     def __call__(self, picture: str | Path | RGB, *, threshold: float | None = None) -> Instances: ...
 
     @overload
-    def __call__(self, picture: Sequence[str | Path | RGB], *, threshold: float | None = None) -> list[Instances]: ...
+    def __call__(
+        self, picture: Sequence[str | Path | RGB], *, threshold: float | None = None
+    ) -> list[Instances]: ...
 
     def __call__(
         self, picture: str | Path | RGB | Sequence[str | Path | RGB], *, threshold: float | None = None
@@ -107,7 +111,9 @@ class Model:
                 if not waiting:
                     return
                 group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
-                yield from self._finish([(path, future.result()) for path, future in group], lowest, keep_images)
+                yield from self._finish(
+                    [(path, future.result()) for path, future in group], lowest, keep_images
+                )
 
     def _finish(self, group: list[tuple[Path, RGB | str]], threshold: float, keep: bool) -> Iterator[Result]:
         good = [(path, image) for path, image in group if not isinstance(image, str)]
@@ -143,7 +149,9 @@ class Model:
         candidates = self.runtime(inputs)
         out = []
         for i, frame in enumerate(frames):
-            decoded = decode(candidates, i, frame, card.classes, threshold=threshold, boxes_from=card.boxes_from)
+            decoded = decode(
+                candidates, i, frame, card.classes, threshold=threshold, boxes_from=card.boxes_from
+            )
             out.append((decoded.instances, decoded.empty))
         return out
 

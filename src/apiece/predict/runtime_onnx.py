@@ -25,7 +25,11 @@ class OnnxRuntime:
     """
 
     def __init__(
-        self, path: str | Path, *, threads: int | None = None, providers: tuple[str, ...] = ("CPUExecutionProvider",)
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        providers: tuple[str, ...] = ("CPUExecutionProvider",),
     ) -> None:
         path = Path(path)
         if not path.is_file():

@@ -27,7 +27,9 @@ class TorchRuntime:
         card = weights.with_name("card.json")
         for needed in (weights, card):
             if not needed.is_file():
-                raise ModelError(f"{needed}: not found; expected a training run with weights.safetensors and card.json.")
+                raise ModelError(
+                    f"{needed}: not found; expected a training run with weights.safetensors and card.json."
+                )
         self.card = ModelCard.from_json(card.read_text(encoding="utf-8"), str(card))
         self.net = zoo.build(self.card.family, self.card.builder, len(self.card.classes)).eval()
         load_weights(weights, self.net)

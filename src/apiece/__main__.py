@@ -1,0 +1,5 @@
+"""`python -m apiece`."""
+
+from apiece.cli import main
+
+main()

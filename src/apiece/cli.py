@@ -1,0 +1,355 @@
+"""The command line. Every command imports what it needs when it runs, so that `--help` is immediate."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from apiece.errors import ApieceError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apiece.predict.predictor import Model, Result
+
+
+class Commands(TyperGroup):
+    """Unknown commands are refused with the nearest known one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Look a command up."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"no such command {args[0]!r}.{hint} `apiece --help` lists them.")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Every object its own mask, and a true account of how far to trust the count.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelOption = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A bundled model's name, an .onnx file, or a training run's folder."),
+]
+ThresholdOption = Annotated[
+    float | None, typer.Option(help="Lowest score of an object; the model's own by default.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def main() -> None:
+    """Entry point: errors become one sentence and an exit code, never a traceback."""
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except ApieceError as error:
+        say(f"apiece: {error}")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        say("apiece: interrupted")
+        sys.exit(130)
+    except TyperException as error:
+        # A wrong option or argument; typer's own class for it is private, its sentence is not.
+        message = getattr(error, "format_message", error.__str__)()
+        say(f"apiece: {message} `apiece --help` lists commands, `apiece COMMAND --help` their options.")
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def say(text: str) -> None:
+    """A line for the person, on stderr; stdout is for results."""
+    print(text, file=sys.stderr)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("apiece-out"),
+    picture: Annotated[str, typer.Option(help="ihc, coins, or a picture of your own.")] = "ihc",
+    show: Annotated[bool, typer.Option("--open", help="Open the overlay in the system's viewer.")] = False,
+) -> None:
+    """Segment and count a real picture with the bundled model."""
+    from apiece.predict.load import load
+    from apiece.predict.write import FORMATS, Writer
+
+    started = time.perf_counter()
+    path = shipped_picture(picture)
+    model = load("cells")
+    writer = Writer(out, FORMATS, model.card.classes)
+    result = next(iter(model.predict([path], keep_images=True)))
+    if result.instances is None:
+        raise UsageError(result.error or "the picture could not be segmented")
+    writer.add(result)
+    writer.finish()
+    noun = model.card.classes.names[0]
+    print(f"{path.name}: {len(result.instances)} objects ({noun}), each with its own mask, in "
+          f"{time.perf_counter() - started:.1f} s")  # fmt: skip
+    for written in writer.written:
+        print(f"  {written}")
+    warn(result, model)
+    print("\nNext:")
+    print("  apiece segment YOUR_PICTURES --out results     masks, overlays and a table of your own pictures")
+    print("  apiece count YOUR_PICTURES --json              counts only")
+    print(
+        "  apiece train recipe.yaml                       a model of your own objects (pip install 'apiece[train]')"
+    )
+    if show:
+        typer.launch(str(next(w for w in writer.written if w.name.endswith(".overlay.png"))))
+
+
+def shipped_picture(name: str) -> Path:
+    """A picture that scikit-image ships, found without importing it, or the user's own."""
+    from importlib.util import find_spec
+
+    if name in ("ihc", "coins"):
+        spec = find_spec("skimage")
+        if spec is None or spec.origin is None:
+            raise UsageError(
+                "the demo's pictures come with scikit-image, which is missing. Install apiece again."
+            )
+        return Path(spec.origin).parent / "data" / f"{name}.png"
+    return Path(name)
+
+
+@app.command()
+def segment(
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    model: ModelOption = "cells",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("apiece-out"),
+    formats: Annotated[str, typer.Option("--as", help="Any of coco,overlay,labels,csv.")] = "coco,overlay",
+    threshold: ThresholdOption = None,
+    images_of: Annotated[
+        Path | None, typer.Option(help="A COCO ground truth whose image and category ids are kept.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write masks of every object: COCO JSON, overlays, label images, a table."""
+    from apiece.data.coco import read_coco
+    from apiece.predict.load import load
+    from apiece.predict.write import Writer, counts
+
+    loaded = load(model)
+    wanted = [f.strip() for f in formats.split(",") if f.strip()]
+    writer = Writer(out, wanted, loaded.card.classes, read_coco(images_of) if images_of else None)
+    rows, failed = [], []
+    for result in results(loaded, paths, threshold, keep_images="overlay" in wanted, quiet=as_json):
+        error = result.error
+        if result.instances is not None:
+            try:
+                writer.add(result)
+            except ApieceError as problem:
+                error = str(problem)
+        if error is not None:
+            failed.append(error)
+        rows.append(row(result, error))
+        if result.instances is not None and error is None:
+            warn(result, loaded)
+            if not as_json:
+                by_class = ", ".join(f"{n} {name}" for name, n in counts(result.instances).items())
+                print(f"{result.path}: {len(result.instances)} objects ({by_class})")
+    writer.finish()
+    for note in writer.notes:
+        say(note)
+    if as_json:
+        document = {"schema": "apiece/segment/1", "model": loaded.card.name, "images": rows}
+        print(json.dumps(document | {"total": sum(r["count"] or 0 for r in rows), "out": str(out)}))
+    else:
+        print(
+            f"{len(rows) - len(failed)} pictures, {sum(r['count'] or 0 for r in rows)} objects, written to {out}"
+        )
+    finish(failed, len(rows))
+
+
+@app.command()
+def count(
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    model: ModelOption = "cells",
+    threshold: ThresholdOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count objects, picture by picture and in total."""
+    from apiece.predict.load import load
+
+    loaded = load(model)
+    rows, failed = [], []
+    for result in results(loaded, paths, threshold, keep_images=False, quiet=as_json):
+        rows.append(row(result, result.error))
+        if result.error is not None:
+            failed.append(result.error)
+            continue
+        warn(result, loaded)
+        if not as_json:
+            print(f"{rows[-1]['count']:7d}  {result.path}")
+    total = sum(r["count"] or 0 for r in rows)
+    if as_json:
+        print(
+            json.dumps(
+                {"schema": "apiece/count/1", "model": loaded.card.name, "images": rows, "total": total}
+            )
+        )
+    else:
+        print(f"{total:7d}  total of {len(rows) - len(failed)} pictures")
+    finish(failed, len(rows))
+
+
+def results(
+    model: Model, paths: list[Path], threshold: float | None, *, keep_images: bool, quiet: bool
+) -> Iterator[Result]:
+    """Go through pictures with a progress bar where a person is watching."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from apiece.core.image import find_images
+
+    files = find_images(paths)
+    console = Console(stderr=True)
+    hidden = quiet or len(files) < 2 or not console.is_terminal
+    with Progress(console=console, disable=hidden, transient=True) as progress:
+        task = progress.add_task("segmenting", total=len(files))
+        for result in model.predict(files, threshold=threshold, keep_images=keep_images):
+            progress.advance(task)
+            yield result
+
+
+def row(result: Result, error: str | None) -> dict[str, Any]:
+    """One picture in the JSON documents."""
+    from apiece.predict.write import counts
+
+    found = result.instances
+    return {
+        "path": str(result.path),
+        "count": None if found is None else len(found),
+        "by_class": None if found is None else dict(counts(found)),
+        "truncated": None if found is None else found.truncated,
+        "error": error,
+    }
+
+
+def warn(result: Result, model: Model) -> None:
+    """Say loudly what the count does not say."""
+    assert result.instances is not None
+    if result.instances.truncated:
+        say(
+            f"TRUNCATED: {result.path}: {model.card.name} can find no more objects in one picture than it did; there "
+            "are probably more. Cut the picture into tiles."
+        )
+    if result.empty:
+        say(f"{result.path}: {result.empty} candidates had a mask without a pixel and are not counted.")
+
+
+def finish(failed: list[str], total: int) -> None:
+    """Name every picture that failed; exit 2 when there was one."""
+    for error in failed:
+        say(f"apiece: {error}")
+    if failed:
+        if total > 1:
+            say(f"apiece: {len(failed)} of {total} pictures failed; the others are done.")
+        raise typer.Exit(2)
+
+
+@app.command()
+def models(as_json: JsonOption = False) -> None:
+    """List the zoo: family, size, licence, where weights come from."""
+    import dataclasses
+
+    from apiece.models.zoo import ENTRIES
+
+    if as_json:
+        print(json.dumps({"schema": "apiece/models/1", "models": [dataclasses.asdict(e) for e in ENTRIES]}))
+        return
+    width = max(len(e.name) for e in ENTRIES) + 2
+    for entry in ENTRIES:
+        print(f"{entry.name:{width}}{entry.family:8}{entry.parameters:6.1f} M  {entry.licence}")
+        print(f"{'':{width}}{entry.weights}; {entry.origin}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, YAML.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="key.sub=value, over the recipe; repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/<name> by default.")] = None,
+) -> None:
+    """Train a network by a recipe."""
+    needs_torch("train")
+    from apiece.train.run import train as run_training
+
+    run = run_training(recipe, overrides or [], resume, out)
+    print(f"{run}: weights.safetensors, card.json, metrics.csv")
+    print(f"Next: apiece export {run} --out {run.name}.onnx")
+
+
+@app.command()
+def evaluate(
+    truth: Annotated[Path, typer.Argument(help="COCO ground truth.")],
+    predictions: Annotated[
+        Path, typer.Argument(help="COCO results, or a predictions.json of `apiece segment`.")
+    ],
+    threshold: Annotated[float, typer.Option(help="Lowest score that counts as an object.")] = 0.5,
+    as_json: JsonOption = False,
+) -> None:
+    """AP of masks and boxes beside the counting error, each figure with its definition."""
+    from apiece.evaluate import evaluate_files
+
+    evaluation = evaluate_files(truth, predictions, threshold=threshold)
+    print(json.dumps(evaluation.to_json()) if as_json else evaluation.to_text())
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A training run's folder, or its weights.safetensors.")],
+    out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise convolutions; needs --calibrate.")] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Folder of training pictures that sets int8 ranges.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of pictures for the proof of equality.")] = None,
+) -> None:
+    """Write ONNX with everything it needs inside; refuses when the graph does not equal its source."""
+    needs_torch("export")
+    from apiece.deploy.export import export as run_export
+
+    report = run_export(model, out, int8, calibrate, images)
+    print(report.to_text())
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB. Next: apiece segment PICTURES --model {out}")
+
+
+def needs_torch(command: str) -> None:
+    """Refuse in one sentence where the training extra is missing."""
+    missing = [n for n in ("torch", "torchvision", "timm", "lightning_fabric", "onnx") if not installed(n)]
+    if missing:
+        raise UsageError(f"`apiece {command}` needs {missing[0]}. Run: pip install 'apiece[train]'")
+
+
+def installed(name: str) -> bool:
+    """Whether a package can be found, without importing it."""
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(name) is not None
+    except ImportError:
+        return False
+
+
+if __name__ == "__main__":
+    main()
