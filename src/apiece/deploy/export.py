@@ -9,7 +9,6 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +77,7 @@ def export(
             card = card.replace(
                 notes=(*card.notes, "int8: convolutions have int8 weights and uint8 activations.")
             )
-            _write_card(temporary, card)
+            write_card(temporary, card)
         tolerance: Tolerance = INT8 if int8 else FLOAT32
         parity = compare(source, OnnxRuntime(temporary), pictures, tolerance)
         if not parity.passed:
@@ -120,10 +119,11 @@ def to_onnx(net: Network, card: ModelCard, path: Path) -> None:
             logging.root.setLevel(level)
     assert program is not None
     program.save(str(path))
-    _write_card(path, card)
+    write_card(path, card)
 
 
-def _write_card(path: Path, card: ModelCard) -> None:
+def write_card(path: Path, card: ModelCard) -> None:
+    """Put the card into an ONNX file's metadata, in place of the one that is there."""
     model = onnx.load(str(path))
     kept = [(p.key, p.value) for p in model.metadata_props if p.key != METADATA_KEY]
     del model.metadata_props[:]
@@ -155,6 +155,3 @@ def _batch_of(card: ModelCard, paths: Sequence[Path]) -> npt.NDArray[np.uint8]:
         image = read_image(path)
         batch.append(Frame.letterbox((image.shape[0], image.shape[1]), card.input_size).apply(image))
     return np.stack(batch)
-
-
-__all__: Sequence[Any] = ["Graph", "export", "to_onnx"]
