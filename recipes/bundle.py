@@ -124,7 +124,12 @@ def main() -> None:
     )
     write_card(target, card)
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
-    record = {"sha256": digest, "bytes": target.stat().st_size, "licence": card.licence, "card": json.loads(card.to_json())}
+    record = {
+        "sha256": digest,
+        "bytes": target.stat().st_size,
+        "licence": card.licence,
+        "card": json.loads(card.to_json()),
+    }
     target.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
     document = Path(__file__).parents[1] / "docs" / "models" / f"{recipe.name}.md"
     document.parent.mkdir(exist_ok=True)

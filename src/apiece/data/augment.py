@@ -198,7 +198,8 @@ class Blur:
         """Colours change, objects stay."""
         if rng.random() >= self.p:
             return sample
-        return replace(sample, image=cv2.GaussianBlur(sample.image, (0, 0), float(rng.uniform(0.4, 1.6))))
+        blurred = cv2.GaussianBlur(sample.image, (0, 0), float(rng.uniform(0.4, 1.6)))
+        return replace(sample, image=blurred.astype(np.uint8, copy=False))
 
 
 @dataclass(frozen=True)

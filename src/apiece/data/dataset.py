@@ -22,7 +22,9 @@ class Labels(Protocol):
     """Where a dataset's objects come from."""
 
     @property
-    def classes(self) -> ClassMap: ...
+    def classes(self) -> ClassMap:
+        """The classes of the objects."""
+        ...
 
     def read(self, index: int, size: Size) -> Instances:
         """The objects of picture `index` of the whole dataset, whose upright (height, width) is `size`."""

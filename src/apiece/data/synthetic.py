@@ -60,7 +60,7 @@ def discs(
             picture[top:bottom, left:right][inside] = shade[inside]
             break
     picture = cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 0.7)
-    picture += rng.normal(0, noise, picture.shape)
+    picture = picture + rng.normal(0, noise, picture.shape)
     masks = Masks.from_label_image(owner)
     instances = Instances(
         size=size,

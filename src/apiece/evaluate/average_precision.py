@@ -52,7 +52,9 @@ def average_precision(
         evaluation.params.max_dets = [1, 10, cap]
         evaluation.run()
     names = {category["id"]: str(category["name"]) for category in truth["categories"]}
-    precision = np.asarray(evaluation.eval["precision"])
+    accumulated = evaluation.eval
+    assert accumulated is not None
+    precision = np.asarray(accumulated["precision"])
     by_class = {}
     for index, category in enumerate(evaluation.params.cat_ids):
         values = precision[:, :, index, 0, -1]

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +46,7 @@ class Result:
 class Model:
     """A network with its card, ready for pictures.
 
-    model(picture) takes a path or a uint8 (H, W, 3) RGB array and returns its Instances; model([…]) a list of them.
-    `predict` goes through any number of files and never stops at a bad one.
+    model(picture) takes a path or a uint8 (H, W, 3) RGB array and returns its Instances. `predict` goes through any number of files and never stops at a bad one.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -65,25 +63,13 @@ class Model:
             f"Model({card.name!r}, {card.family}, classes {list(card.classes.names)}, licence {card.licence})"
         )
 
-    @overload
-    def __call__(self, picture: str | Path | RGB, *, threshold: float | None = None) -> Instances: ...
-
-    @overload
-    def __call__(
-        self, picture: Sequence[str | Path | RGB], *, threshold: float | None = None
-    ) -> list[Instances]: ...
-
-    def __call__(
-        self, picture: str | Path | RGB | Sequence[str | Path | RGB], *, threshold: float | None = None
-    ) -> Instances | list[Instances]:
-        """Objects of one picture, or of each of several.
+    def __call__(self, picture: str | Path | RGB, *, threshold: float | None = None) -> Instances:
+        """Objects of one picture: a path, or uint8 (H, W, 3) RGB.
 
         threshold  lowest score; the card's by default.
-        raises     ImageError or GeometryError at the first picture that can't be used.
+        raises     ImageError or GeometryError when the picture can't be used.
         """
-        if isinstance(picture, str | Path | np.ndarray):
-            return self._segment([_as_image(picture)], self._threshold(threshold))[0][0]
-        return [self(p, threshold=threshold) for p in picture]
+        return self._segment([_as_image(picture)], self._threshold(threshold))[0][0]
 
     def predict(
         self,

@@ -53,6 +53,7 @@ def validate(net: Network, card: ModelCard, data: Dataset, precision: str = "32-
     """AP without a cap on objects, AP50, and the counting error at the score 0.5."""
     pairs = list(predict(net, card, data, precision))
     figures = evaluate_instances([truth for truth, _ in pairs], [found for _, found in pairs], threshold=0.5)
+    assert figures.segm_uncapped is not None
     return {
         "AP": figures.segm_uncapped["AP"],
         "AP50": figures.segm_uncapped["AP50"],
