@@ -116,6 +116,7 @@ def main() -> None:
     found = pairs(model, held_out)
     card = model.card.replace(
         threshold=threshold,
+        notes=(*model.card.notes, *(n for n in recipe.notes if n not in model.card.notes)),
         metrics={
             "held_out": figures(found, threshold),
             "held_out_by_modality": by_modality(found, held_out.groups, threshold),

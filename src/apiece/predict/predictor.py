@@ -46,7 +46,8 @@ class Result:
 class Model:
     """A network with its card, ready for pictures.
 
-    model(picture) takes a path or a uint8 (H, W, 3) RGB array and returns its Instances. `predict` goes through any number of files and never stops at a bad one.
+    model(picture) takes a path or a uint8 (H, W, 3) RGB array and returns its Instances; `predict` goes through any
+    number of files and never stops at a bad one.
     """
 
     def __init__(self, runtime: Runtime) -> None:
