@@ -85,8 +85,9 @@ def _paste(grids: Iterable[Float], boxes: npt.NDArray[np.float64], size: tuple[i
     height, width = size
     crops, corners = [], []
     for grid, (x1, y1, x2, y2) in zip(grids, boxes.tolist(), strict=True):
-        left, upper = max(int(np.floor(x1)), 0), max(int(np.floor(y1)), 0)
-        right, lower = min(int(np.ceil(x2)), width), min(int(np.ceil(y2)), height)
+        # The pixels whose centres lie in the box.
+        left, upper = max(int(np.ceil(x1 - 0.5)), 0), max(int(np.ceil(y1 - 0.5)), 0)
+        right, lower = min(int(np.ceil(x2 - 0.5)), width), min(int(np.ceil(y2 - 0.5)), height)
         visible = right > left and lower > upper and grid.size > 0
         crops.append(_cut(grid, (x1, y1, x2, y2), (left, upper, right, lower)) if visible else NOTHING)
         corners.append((left, upper))
