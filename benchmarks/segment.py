@@ -46,12 +46,14 @@ def with_eager_torch(run: Path, threads: int) -> Callable[[Path], list[Any]]:
     import torch
     from pycocotools import mask
 
+    import apiece
     from apiece.core.frame import Frame
     from apiece.predict.runtime_torch import TorchRuntime
 
     torch.set_num_threads(threads)
     runtime = TorchRuntime(run)
     net, card = runtime.net, runtime.card
+    threshold = apiece.load("cells").card.threshold
 
     def segment(path: Path) -> list[Any]:
         image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
@@ -60,7 +62,7 @@ def with_eager_torch(run: Path, threads: int) -> Callable[[Path], list[Any]]:
         inputs = torch.from_numpy(frame.apply(image)).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
             found = net(inputs)
-        kept = found.scores[0] >= card.threshold
+        kept = found.scores[0] >= threshold
         boxes = frame.boxes_to_original(found.boxes[0, kept].numpy())
         dense = np.zeros((height, width, int(kept.sum())), dtype=np.uint8, order="F")
         for i, (grid, (x1, y1, x2, y2)) in enumerate(zip(found.masks[0, kept], boxes.tolist(), strict=True)):

@@ -104,7 +104,9 @@ def demo(
     for written in writer.written:
         print(f"  {written}")
     warn(result, model)
-    print(f"The model: {model.card.name} finds {model.card.classes.names[0]} objects. {DEMO_NOTES.get(picture, '')}")
+    print(
+        f"The model: {model.card.name} finds {model.card.classes.names[0]} objects. {DEMO_NOTES.get(picture, '')}"
+    )
     print("\nNext:")
     print("  apiece segment YOUR_PICTURES --out results     masks, overlays and a table of your own pictures")
     print("  apiece count YOUR_PICTURES --json              counts only")

@@ -117,6 +117,13 @@ def test_equal_to_pycocotools(kind, seed):
     assert list(figures.values()) == expected
 
 
+def test_an_object_of_id_0_is_an_object():
+    truth, rows = crowded(20)
+    for annotation in truth["annotations"]:
+        annotation["id"] -= 1
+    assert average_precision(truth, rows, "segm").figures["AP"] == 1.0
+
+
 def crowded(objects: int) -> tuple[dict, list]:
     """More objects of one class in one picture than COCO's cap."""
     y, x = np.divmod(np.arange(objects), 16)

@@ -47,7 +47,9 @@ def average_precision(
     lean = [{key: value for key, value in result.items() if key not in unwanted} for result in results]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        ground = COCO(dict(truth))
+        # Objects are numbered from 1: COCO's matching takes an object of id 0 for "no match".
+        objects = [{**annotation, "id": i} for i, annotation in enumerate(truth["annotations"], start=1)]
+        ground = COCO({**truth, "annotations": objects})
         evaluation = COCOeval(ground, ground.load_res(lean), kind)
         evaluation.params.max_dets = [1, 10, cap]
         evaluation.run()

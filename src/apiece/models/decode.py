@@ -57,11 +57,12 @@ def decode(
             "Network and card do not belong together."
         )
     boxes = candidates.boxes[index, chosen]
-    logits = candidates.masks[index, chosen]
+    # One view after the other: picking them all at once would copy every logit map.
+    logits = (candidates.masks[index, slot] for slot in chosen)
     if candidates.mask_frame == "box":
         masks = _paste(logits, frame.boxes_to_original(boxes), frame.size)
     else:
-        masks = _from_image_frame(logits, frame)
+        masks = _from_image_frame(logits, (candidates.masks.shape[2], candidates.masks.shape[3]), frame)
     full = masks.areas > 0
     instances = Instances(
         size=frame.size,
@@ -125,9 +126,9 @@ def _steps(
     return lower, (at - lower).astype(np.float32)
 
 
-def _from_image_frame(logits: Float, frame: Frame) -> Masks:
-    """Grids (N, h, w) that span the network's input -> masks on the picture."""
-    rows, columns = logits.shape[1:]
+def _from_image_frame(logits: Iterable[Float], grid_size: tuple[int, int], frame: Frame) -> Masks:
+    """Grids of `grid_size` (h, w) that span the network's input -> masks on the picture."""
+    rows, columns = grid_size
     step_y, step_x = frame.input_size[0] / rows, frame.input_size[1] / columns
     grids, boxes = [], []
     for grid in logits:
