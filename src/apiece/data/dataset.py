@@ -148,7 +148,7 @@ class Dataset(Sequence[Sample]):
         folder = Path(images_dir)
         records = coco.images
         if names is not None:
-            wanted = _match([record.file_name for record in records], names, str(coco.path))
+            wanted = match_names([record.file_name for record in records], names, str(coco.path))
             records = tuple(record for record in records if record.file_name in wanted)
         nameless = [record.id for record in records if not record.file_name]
         if nameless:
@@ -222,7 +222,7 @@ class Dataset(Sequence[Sample]):
 
         raises  DataError naming the first name that no picture has.
         """
-        wanted = _match([path.as_posix() for path in self.paths], names, "dataset")
+        wanted = match_names([path.as_posix() for path in self.paths], names, "dataset")
         return self.select(i for i, path in enumerate(self.paths) if path.as_posix() in wanted)
 
     def with_groups(self, groups: Mapping[str, str]) -> Dataset:
@@ -329,7 +329,7 @@ def picture_folder(coco: CocoDataset) -> Path:
     return best
 
 
-def _match(files: Sequence[str], names: Iterable[str], source: str) -> set[str]:
+def match_names(files: Sequence[str], names: Iterable[str], source: str) -> set[str]:
     """The files that paths, file names or stems stand for."""
     known: dict[str, set[str]] = {}
     for file in files:

@@ -1,226 +1,288 @@
-"""`apiece evaluate`: AP beside counting error, every figure with its definition, every cap said."""
+"""Evaluation: predictions against truth, as average precision and as counts, with the definitions they follow."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from apiece.core.instances import Instances
 from apiece.data.coco import read_coco, read_predictions
-from apiece.evaluate.average_precision import COCO_CAP, AveragePrecision, average_precision
-from apiece.evaluate.counting import counting_error, counts_by_image
+from apiece.data.coco_entries import load_json
+from apiece.errors import AnnotationError
+from apiece.evaluate import text
+from apiece.evaluate.average_precision import ClassPrecision, average_precision
+from apiece.evaluate.caps import Caps, find_caps
+from apiece.evaluate.coco_scenes import as_key, scenes_of_coco
+from apiece.evaluate.counting import Counting, counting
+from apiece.evaluate.definitions import definitions
+from apiece.evaluate.scenes import Objects, Scenes, scenes_of_instances
 
 SCHEMA = "apiece/evaluate/1"
+THRESHOLD = 0.5
 
 
-@dataclass(frozen=True)
-class Caps:
-    """What COCO's cap of 100 predictions a picture and class cut.
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All figures of one set of predictions on one set of true objects.
 
-    images     pictures with more predictions, or more objects, of one class than the cap.
-    objects    objects beyond the cap in those pictures: they can't be found by a capped AP.
-    suspected  a number at which many pictures' predictions stop, as if their producer had a cap; or None.
-    largest    the most predictions or objects of one class in a picture: the cap of the uncapped figures.
+    segm, bbox     COCO's twelve figures of masks and of boxes by name, under COCO's cap of 100 detections an image
+                   and class; segm is None where it cannot be computed, see `reasons`.
+    segm_uncapped, the same with the cap raised above the fullest image; without segm all are -1.
+    bbox_uncapped
+    segm_by_class, the figures of each class, by category id; empty without segm.
+    bbox_by_class
+    counting       counts at the operating threshold.
+    caps           what caps on the number of detections hid.
+    truth          true objects, crowd regions excluded.
+    crowd          crowd regions.
+    predictions    predictions, whatever their score.
+    reasons        why "segm" is None.
+    notes          sentences about the data that a reader of the figures must know.
     """
 
-    images: int
-    objects: int
-    suspected: int | None
-    largest: int
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Figures of a set of pictures. `segm` and `bbox` are None where predictions have neither masks nor boxes."""
-
-    threshold: float
-    images: int
-    segm: dict[str, float] | None
-    segm_uncapped: dict[str, float] | None
-    bbox: dict[str, float] | None
-    bbox_uncapped: dict[str, float] | None
-    segm_by_class: dict[str, float]
-    count: dict[str, float]
-    count_by_class: dict[str, dict[str, float]]
+    segm: Mapping[str, float] | None
+    bbox: Mapping[str, float]
+    segm_uncapped: Mapping[str, float]
+    bbox_uncapped: Mapping[str, float]
+    segm_by_class: tuple[ClassPrecision, ...]
+    bbox_by_class: tuple[ClassPrecision, ...]
+    counting: Counting
     caps: Caps
-    notes: tuple[str, ...] = ()
+    truth: int
+    crowd: int
+    predictions: int
+    reasons: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def count(self) -> dict[str, Any]:
+        """`threshold` and the count errors over all classes by name, see CountErrors."""
+        return {"threshold": self.counting.threshold, **asdict(self.counting.total)}
 
     @property
     def definitions(self) -> dict[str, str]:
-        """What each figure means, with its thresholds, ranges and caps."""
-        return {
-            "AP": f"mean over classes and IoU 0.50:0.05:0.95 of 101-point average precision; at most {COCO_CAP} "
-            "predictions of a picture and class, best scores first; crowd regions are neither hits nor misses (COCO)",
-            "AP50": "AP at IoU 0.50",
-            "AP75": "AP at IoU 0.75",
-            "APs, APm, APl": "AP of objects of area < 32², 32² to 96², > 96² pixels",
-            "AR1, AR10, AR100": "mean over classes and the same IoUs of the highest recall with at most 1, 10, 100 "
-            "predictions of a picture and class",
-            "uncapped": f"the same figures with at most {self.caps.largest} predictions, above the fullest picture",
-            "count": f"predictions with score ≥ {self.threshold:g} against objects that are not crowd regions",
-            "MAE": "mean over pictures of |predicted - true|",
-            "RMSE": "square root of the mean over pictures of (predicted - true)²",
-            "bias": "mean over pictures of predicted - true",
-            "relative": "|sum of predicted - sum of true| / sum of true: errors of pictures cancel",
-            "relative_per_image": "mean over pictures with objects of |predicted - true| / true: they don't cancel",
-        }
+        """A sentence for every figure: thresholds, area ranges, caps, and the rule for crowds."""
+        return definitions(self.caps, self.counting.threshold)
 
     def to_json(self) -> dict[str, Any]:
-        """The machine-readable document."""
+        """The document `apiece/evaluate/1`, of plain values: `json.dumps(…, allow_nan=False)` takes it.
+
+        AP and AR in 0..1; count errors in objects, relative ones as parts of 1; -1 where undefined.
+        """
+        counts = [
+            {"category_id": key, "name": name, **asdict(errors)}
+            for (key, name), errors in self.counting.by_class
+        ]
         return {
             "schema": SCHEMA,
-            "threshold": self.threshold,
-            "images": self.images,
-            "segm": self.segm,
-            "segm_uncapped": self.segm_uncapped,
-            "bbox": self.bbox,
-            "bbox_uncapped": self.bbox_uncapped,
-            "segm_by_class": self.segm_by_class,
-            "count": self.count,
-            "count_by_class": self.count_by_class,
-            "caps": {
-                "coco": COCO_CAP,
-                "images_over": self.caps.images,
-                "objects_over": self.caps.objects,
-                "suspected_in_predictions": self.caps.suspected,
-                "uncapped": self.caps.largest,
-            },
+            "images": self.caps.images,
+            "truth": self.truth,
+            "crowd": self.crowd,
+            "predictions": self.predictions,
+            "segm": _plain(self.segm, self.segm_uncapped, self.segm_by_class),
+            "segm_uncapped": None if self.segm is None else dict(self.segm_uncapped),
+            "bbox": _plain(self.bbox, self.bbox_uncapped, self.bbox_by_class),
+            "bbox_uncapped": dict(self.bbox_uncapped),
+            "count": {**self.count, "by_class": counts},
+            "caps": asdict(self.caps),
+            "reasons": dict(self.reasons),
             "notes": list(self.notes),
             "definitions": self.definitions,
         }
 
-    def to_text(self) -> str:
-        """For a person: caps first, then figures, then definitions."""
-        lines = []
-        if self.caps.images:
-            lines.append(
-                f"CAP REACHED: {self.caps.images} of {self.images} pictures have more than {COCO_CAP} predictions or "
-                f"objects of a class; AP can't see {self.caps.objects} objects. Read the uncapped figures."
-            )
-        if self.caps.suspected is not None:
-            lines.append(
-                f"SUSPECTED CAP: predictions stop at exactly {self.caps.suspected} in several pictures; their producer "
-                "seems to have cut them."
-            )
-        lines += list(self.notes)
-        for name in ("segm", "segm_uncapped", "bbox", "bbox_uncapped"):
-            figures = getattr(self, name)
-            if figures is not None and not (name.endswith("uncapped") and not self.caps.images):
-                lines.append(f"{name:14} " + "  ".join(f"{k} {_figure(v)}" for k, v in figures.items()))
-        c = self.count
-        lines.append(
-            f"{'count':14} true {c['true']:.0f}  predicted {c['predicted']:.0f}  MAE {c['MAE']:.2f}  "
-            f"RMSE {c['RMSE']:.2f}  bias {c['bias']:+.2f}  relative {_percent(c['relative'])}  "
-            f"per image {_percent(c['relative_per_image'])}"
-        )
-        lines.append("")
-        lines += [f"{name}: {text}" for name, text in self.definitions.items()]
-        return "\n".join(lines)
+    def to_text(self, width: int = 100) -> str:
+        """Tables for people, of lines up to `width` characters; what a cap hid is said in the first line."""
+        return text.render(self.to_json(), width)
 
-
-def _figure(value: float) -> str:
-    return "undefined" if value == -1 else f"{value:.3f}"
-
-
-def _percent(value: float) -> str:
-    return "undefined" if value == -1 else f"{value:.1%}"
+    def __str__(self) -> str:
+        return self.to_text()
 
 
 def evaluate(
-    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, threshold: float = 0.5
+    truth: Mapping[str, Any],
+    predictions: Mapping[str, Any] | Sequence[Any],
+    *,
+    threshold: float = THRESHOLD,
+    truth_name: str = "ground truth",
+    predictions_name: str = "predictions",
 ) -> Evaluation:
-    """Figures from a COCO document and a list of COCO results, both already checked.
+    """Evaluate parsed COCO JSON: a ground-truth document, and a results list or a document with scores.
 
-    threshold  lowest score that counts as an object; AP uses all scores.
+    threshold         predictions with score >= threshold are counted; AP does not depend on it.
+    truth_name,       what messages call the two, such as their paths.
+    predictions_name
+    raises            AnnotationError if the two cannot be evaluated as they stand, see scenes_of_coco;
+                      UsageError for a threshold that is not a finite number.
     """
-    notes = []
-    masks = any("segmentation" in r for r in results) or not results
-    boxes = any("bbox" in r for r in results) or not results
-    truth_masks = all(a.get("segmentation") is not None for a in truth["annotations"])
-    if masks and not truth_masks:
-        masks = False
-        notes.append("segm: not computed, some objects of the ground truth have no segmentation.")
-    elif not masks:
-        notes.append("segm: not computed, the predictions have no masks.")
-    if not boxes:
-        notes.append("bbox: not computed, the predictions have no boxes.")
-    caps = _caps(truth, results)
+    return evaluate_scenes(scenes_of_coco(truth, predictions, truth_name, predictions_name), threshold)
 
-    def figures(kind: Any, wanted: bool) -> tuple[AveragePrecision | None, AveragePrecision | None]:
-        if not wanted:
-            return None, None
-        capped = average_precision(truth, results, kind)
-        return capped, average_precision(truth, results, kind, caps.largest) if caps.images else capped
 
-    segm, segm_uncapped = figures("segm", masks)
-    bbox, bbox_uncapped = figures("bbox", boxes)
-    images = [image["id"] for image in truth["images"]]
-    objects = [a for a in truth["annotations"] if not a.get("iscrowd", 0)]
-    found = [r for r in results if r["score"] >= threshold]
+def evaluate_files(truth: str | Path, predictions: str | Path, *, threshold: float = THRESHOLD) -> Evaluation:
+    """Evaluate a file of predictions against a file of ground truth; see evaluate.
 
-    def count(category: int | None) -> dict[str, float]:
-        true, predicted = (
-            Counter(r["image_id"] for r in rows if category in (None, r["category_id"]))
-            for rows in (objects, found)
-        )
-        return counting_error(counts_by_image(images, true), counts_by_image(images, predicted))
-
-    return Evaluation(
+    raises  AnnotationError naming file and object.
+    """
+    known = read_coco(truth)
+    results = read_predictions(predictions, known).raw
+    wrapper = _wrapper(Path(predictions))
+    found = evaluate(
+        known.document,
+        results if wrapper is None else {**wrapper, "annotations": results},
         threshold=threshold,
-        images=len(images),
-        segm=segm.figures if segm else None,
-        segm_uncapped=segm_uncapped.figures if segm_uncapped else None,
-        bbox=bbox.figures if bbox else None,
-        bbox_uncapped=bbox_uncapped.figures if bbox_uncapped else None,
-        segm_by_class=segm_uncapped.by_class if segm_uncapped else {},
-        count=count(None),
-        count_by_class={str(c["name"]): count(c["id"]) for c in truth["categories"]},
-        caps=caps,
-        notes=tuple(notes),
+        truth_name=str(truth),
+        predictions_name=str(predictions),
     )
-
-
-def _caps(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Caps:
-    true = Counter((a["image_id"], a["category_id"]) for a in truth["annotations"])
-    predicted = Counter((r["image_id"], r["category_id"]) for r in results)
-    over = {key[0] for counts in (true, predicted) for key, n in counts.items() if n > COCO_CAP}
-    by_image = Counter(r["image_id"] for r in results)
-    fullest = max(by_image.values(), default=0)
-    stops = sum(n == fullest for n in by_image.values())
-    return Caps(
-        images=len(over),
-        objects=sum(max(0, n - COCO_CAP) for n in true.values()),
-        suspected=fullest if stops >= 3 and fullest >= 10 and fullest % 10 == 0 else None,
-        largest=max(COCO_CAP, *true.values(), *predicted.values(), 0),
-    )
+    problems = len(known.problems)
+    if not problems:
+        return found
+    note = f"The ground truth was read with {problems} warning{'s' * (problems > 1)}: {known.problems[0]}"
+    return replace(found, notes=(*found.notes, note))
 
 
 def evaluate_instances(
-    truth: Sequence[Instances], predicted: Sequence[Instances], *, threshold: float = 0.5
+    truth: Sequence[Instances], predicted: Sequence[Instances], *, threshold: float = THRESHOLD
 ) -> Evaluation:
-    """The same from values in memory: picture i of `predicted` belongs to picture i of `truth`."""
-    annotations: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
-    images = []
-    for i, (true, found) in enumerate(zip(truth, predicted, strict=True), start=1):
-        images.append({"id": i, "height": true.size[0], "width": true.size[1]})
-        rows = true.to_coco(i, first_id=len(annotations) + 1)
-        crowd = true.columns.get("iscrowd")
-        for row, flag in zip(rows, crowd if crowd is not None else [False] * len(rows), strict=True):
-            annotations.append({**row, "iscrowd": int(flag)})
-        results += found.to_coco(i)
-    categories = truth[0].classes.to_coco() if truth else []
-    document = {"images": images, "annotations": annotations, "categories": categories}
-    return evaluate(document, results, threshold=threshold)
+    """Evaluate values in memory, picture by picture; the figures equal those of the same objects in files.
 
-
-def evaluate_files(truth: Path, predictions: Path, *, threshold: float = 0.5) -> Evaluation:
-    """The same from files: COCO ground truth; a COCO results list, or a COCO document with scores.
-
-    raises  AnnotationError naming file and entry.
+    truth      crowd regions are marked by the bool column "iscrowd". Objects are small, medium or large by their
+               masks' pixels, or by the column "area", as files state it.
+    predicted  on the same pictures in the same order, with the same classes.
+    raises     AnnotationError if the two do not belong together.
     """
-    read = read_coco(truth)
-    return evaluate(read.document, read_predictions(predictions, read).raw, threshold=threshold)
+    return evaluate_scenes(scenes_of_instances(truth, predicted), threshold)
+
+
+def evaluate_by_group(
+    truth: Mapping[str, Any],
+    predictions: Mapping[str, Any] | Sequence[Any],
+    groups: Mapping[Any, str],
+    *,
+    threshold: float = THRESHOLD,
+    truth_name: str = "ground truth",
+    predictions_name: str = "predictions",
+) -> dict[str, Evaluation]:
+    """The same figures for each group of images, such as a laboratory or a camera, by increasing name.
+
+    groups  the group of each image, by image id; exactly the images of the ground truth.
+    raises  AnnotationError as evaluate, and if an image has no group or a group names an unknown image.
+    """
+    scenes = scenes_of_coco(truth, predictions, truth_name, predictions_name)
+    group_of = {as_key(key): str(group) for key, group in groups.items()}
+    missing = [key for key in scenes.image_ids if key not in group_of]
+    strange = [key for key in group_of if key not in set(scenes.image_ids)]
+    if missing or strange:
+        what = (
+            f"image {missing[0]!r} has no group" if missing else f"a group is given to image {strange[0]!r}"
+        )
+        raise AnnotationError(
+            f"{truth_name}: {what}; expected a group for each of the {len(scenes.image_ids)} images and no others "
+            f"({len(missing)} images without a group, {len(strange)} unknown)."
+        )
+    places: dict[str, list[int]] = {}
+    for place, key in enumerate(scenes.image_ids):
+        places.setdefault(group_of[key], []).append(place)
+    return {
+        group: evaluate_scenes(scenes.only(members), threshold) for group, members in sorted(places.items())
+    }
+
+
+def evaluate_scenes(scenes: Scenes, threshold: float) -> Evaluation:
+    """Evaluate scenes that have been read and checked."""
+    counts = counting(scenes, threshold)
+    caps = find_caps(scenes)
+    lacking = {
+        side: objects.without_mask
+        for side, objects in (("ground truth", scenes.truth), ("predictions", scenes.predicted))
+        if objects.without_mask
+    }
+    reasons: dict[str, str] = {}
+    if lacking:
+        named = " and ".join(
+            f"{missing} of {len(scenes.truth if side == 'ground truth' else scenes.predicted)} objects of the {side}"
+            for side, missing in lacking.items()
+        )
+        reasons["segm"] = f"{named} have no mask (`segmentation`), so the overlap of masks is not known."
+    segm = None if lacking else average_precision(scenes, "segm", caps.uncapped)
+    bbox = average_precision(scenes, "bbox", caps.uncapped)
+    return Evaluation(
+        segm=None if segm is None else segm.figures,
+        bbox=bbox.figures,
+        segm_uncapped=dict.fromkeys(bbox.figures, -1.0) if segm is None else segm.uncapped,
+        bbox_uncapped=bbox.uncapped,
+        segm_by_class=() if segm is None else segm.by_class,
+        bbox_by_class=bbox.by_class,
+        counting=counts,
+        caps=caps,
+        truth=int((~scenes.truth.crowd).sum()),
+        crowd=int(scenes.truth.crowd.sum()),
+        predictions=len(scenes.predicted),
+        reasons=reasons,
+        notes=tuple(_notes(scenes, counts, caps)),
+    )
+
+
+def _notes(scenes: Scenes, counts: Counting, caps: Caps) -> list[str]:
+    notes: list[str] = []
+    truth, predicted = scenes.truth, scenes.predicted
+    for side, objects in (("true", truth), ("predicted", predicted)):
+        if objects.derived_boxes:
+            notes.append(
+                f"{objects.derived_boxes} of {len(objects)} {side} objects have no box of their own (`bbox`); "
+                "bbox figures take the box around the mask."
+            )
+    if not len(predicted):
+        notes.append("There are no predictions.")
+    elif not counts.total.predicted:
+        notes.append(
+            f"No prediction reaches the score threshold {counts.threshold:g}, so every count is 0; "
+            f"the highest score is {predicted.scores.max():.3g}."
+        )
+    if len(predicted) and predicted.scores.min() > 0.1:
+        notes.append(
+            f"The lowest score is {predicted.scores.min():.3g}: whatever scored less was left out before "
+            "evaluation, so AP and AR are lower than those of all predictions would be."
+        )
+    if caps.suspected is not None:
+        notes.append(
+            f"{caps.images_at_suspected} of {caps.images} images have exactly {caps.suspected} predictions and none "
+            f"has more: the producer probably keeps at most {caps.suspected} an image, which hides objects in full "
+            "images. Raise its limit and predict again."
+        )
+    if caps.truncated:
+        notes.append(
+            f"The model's own cap cut the predictions of {caps.truncated} of {caps.images} images: "
+            "their counts are lower bounds."
+        )
+    if truth.crowd.any():
+        notes.append(
+            f"{int(truth.crowd.sum())} crowd regions in {_images(truth)} images are not counted as true objects, but "
+            "predictions inside them are counted, so counts on those images may seem too high."
+        )
+    if truth.no_effect:
+        notes.append(
+            f"{truth.no_effect} true objects carry `ignore` without `iscrowd`; as in COCO's evaluation this has no "
+            "effect: they must be found like any other."
+        )
+    return notes
+
+
+def _images(truth: Objects) -> int:
+    return len(set(truth.images[truth.crowd].tolist()))
+
+
+def _plain(
+    capped: Mapping[str, float] | None, uncapped: Mapping[str, float], by_class: Sequence[ClassPrecision]
+) -> dict[str, Any] | None:
+    if capped is None:
+        return None
+    return {**capped, "AP_uncapped": uncapped["AP"], "by_class": [asdict(entry) for entry in by_class]}
+
+
+def _wrapper(path: Path) -> Mapping[str, Any] | None:
+    """A document of predictions, which says itself what its ids mean; None for a plain list of results."""
+    with path.open("rb") as file:
+        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    document: Any = load_json(path) if start.startswith(b"{") else None
+    return document if isinstance(document, Mapping) else None
