@@ -288,3 +288,33 @@ def test_everything_but_training_works_without_torch(toy: Path, tmp_path: Path):
 def test_importing_apiece_imports_neither_torch_nor_numpy(tmp_path: Path):
     done = isolated("import apiece", forbid="torch,numpy,cv2,onnxruntime,scipy,PIL", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_check_lists_every_problem_and_exits_1(apiece, tmp_path: Path):
+    for name in ("a", "b"):
+        picture(tmp_path / "images" / f"{name}.png")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "labels" / f"{name}.png"), np.full((64, 64), 3, np.uint16))
+    assert apiece("check", tmp_path)[0] == 0
+    cv2.imwrite(str(tmp_path / "labels" / "a.png"), np.full((32, 64), 3, np.uint16))
+    (tmp_path / "labels" / "b.png").unlink()
+    code, out, _ = apiece("check", tmp_path, "--json")
+    assert code == 1
+    report = json.loads(out)
+    assert report["errors"] == 2
+    assert all(p["remedy"] for p in report["problems"])
+
+
+def test_training_refuses_bad_data_before_its_first_step(apiece, tmp_path: Path):
+    picture(tmp_path / "d" / "images" / "a.png")
+    (tmp_path / "d" / "labels").mkdir()
+    cv2.imwrite(str(tmp_path / "d" / "labels" / "a.png"), np.full((32, 64), 3, np.uint16))
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "name: x\nclasses: [c]\ntrain: {path: d}\naugment: {size: [64, 64]}\n"
+        "input_size: [64, 64]\nepochs: 1\nbatch: 1\n"
+    )
+    code, _, err = apiece("train", recipe, "--out", tmp_path / "run")
+    assert code == 2
+    assert "a.png" in err
+    assert "expected the same size" in err

@@ -325,6 +325,22 @@ def evaluate(
 
 
 @app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="A folder with images/ and labels/, or a COCO document.")],
+    images: Annotated[Path | None, typer.Option(help="The picture folder of a COCO document.")] = None,
+    subset: Annotated[Path | None, typer.Option(help="Text file with the pictures to look at.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List every problem of a data set, with file, object and remedy; exit 1 when there are errors."""
+    from apiece.data.check import check as look
+
+    report = look(data, images, subset)
+    print(json.dumps(report.to_json()) if as_json else report.to_text())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="A training run's folder, or its weights.safetensors.")],
     out: Annotated[Path, typer.Option(help="The .onnx file to write.")],

@@ -25,8 +25,9 @@ from apiece.data.augment import (
     Rotate90,
     ScaleCrop,
 )
+from apiece.data.check import check
 from apiece.data.dataset import Dataset, open_dataset
-from apiece.errors import RecipeError, UsageError
+from apiece.errors import DataError, RecipeError, UsageError
 from apiece.models import zoo
 from apiece.models.card import ModelCard
 from apiece.models.network import Network
@@ -107,6 +108,21 @@ def open_data(data: DataRecipe, classes: tuple[str, ...]) -> Dataset:
     return dataset
 
 
+def refuse_errors(data: DataRecipe, log: Log) -> None:
+    """Look at every picture and object before the first step: an error found after an hour costs the hour.
+
+    raises  DataError with the first error, and how many more there are.
+    """
+    report = check(data.path, data.images, data.subset)
+    if report.errors:
+        more = (
+            f" `apiece check {data.path}` lists all {len(report.errors)}." if len(report.errors) > 1 else ""
+        )
+        raise DataError(f"{report.errors[0]}{more}")
+    if report.warnings:
+        log.info(f"{data.path}: {len(report.warnings)} warnings, the first: {report.warnings[0]}")
+
+
 def augmentation(recipe: AugmentRecipe) -> Augment:
     """The changes that a recipe asks for, geometry first."""
     steps: list[Augment] = [ScaleCrop(recipe.size, recipe.scale, recipe.min_visible)]
@@ -143,6 +159,9 @@ def build(recipe: Recipe) -> tuple[Network, str]:
 
 def _train(fabric: Fabric, recipe: Recipe, run: Path, resume: bool) -> None:
     log = Log(run, active=fabric.is_global_zero)
+    if fabric.is_global_zero and not resume:
+        for section in filter(None, (recipe.train, recipe.validation)):
+            refuse_errors(section, log)
     data = open_data(recipe.train, recipe.classes)
     held_out = open_data(recipe.validation, recipe.classes) if recipe.validation else None
     net, origin = build(recipe)
