@@ -247,7 +247,7 @@ class Masks:
         if not isinstance(other, Masks):
             return NotImplemented
         return self.size == other.size and all(
-            np.array_equal(a, b) for a, b in zip(self._crops, other._crops, strict=True)
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in Crops._fields
         )
 
     __hash__ = None  # type: ignore[assignment]
