@@ -131,7 +131,8 @@ def test_one_picture_is_learnt_by_heart(name):
     """Mask AP of at least 0.9 on the one picture that the network is trained on."""
     torch.manual_seed(0)
     net = BUILDERS[name](1)
-    sample = discs(np.random.default_rng(3), (SIDE, SIDE), count=5, radius=(12, 22))
+    # Large enough for masks of stride 4: half a pixel of outline must not cost more than 5 % of IoU.
+    sample = discs(np.random.default_rng(3), (SIDE, SIDE), count=4, radius=(18, 26))
     loss = loss_of("solov2", net, None)
     targets = [loss.targets(sample.instances)] * 2
     image = (
@@ -142,7 +143,7 @@ def test_one_picture_is_learnt_by_heart(name):
     )
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.0)
     best = 0.0
-    steps = 500
+    steps = 400
     for step in range(steps):
         net.train()
         optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)

@@ -17,7 +17,7 @@ class Entry:
 
     name        as `apiece.load` (where bundled) or a recipe's `builder` takes it.
     family      folder under apiece/models.
-    parameters  millions.
+    parameters  millions, with one class.
     weights     "bundled" when the wheel carries them, else how to get them.
     licence     of the weights; of the code where there are none.
     origin      who made them, from what.
@@ -60,7 +60,7 @@ ENTRIES = (
         "solov2-r18-light",
         "solov2",
         "solov2_r18_light",
-        14.2,
+        13.0,
         "train: model.builder: solov2_r18_light",
         "Apache-2.0",
         "arXiv 2003.10152, table 7",
