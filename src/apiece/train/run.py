@@ -80,7 +80,7 @@ def _prepare(run: Path, recipe: Recipe, resume: bool) -> None:
                 f"{written}: the run began with another recipe. Resume with the same one, or start a new run."
             )
     elif not child:
-        if written.exists():
+        if (run / "checkpoint.pt").exists():
             raise UsageError(
                 f"{run}: a run is there already. Continue it with --resume, or choose another --out."
             )
@@ -100,8 +100,11 @@ def open_data(data: DataRecipe, classes: tuple[str, ...]) -> Dataset:
             "Make them equal, in this order."
         )
     if data.groups is not None:
-        with data.groups.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            with data.groups.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{data.groups}: not a readable CSV ({error})") from None
         if not rows or set(rows[0]) != {"image", "group"}:
             raise RecipeError(f"{data.groups}: expected a CSV with the columns image,group")
         dataset = dataset.with_groups({row["image"]: row["group"] for row in rows})
