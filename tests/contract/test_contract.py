@@ -172,9 +172,10 @@ def test_one_picture_is_learnt_by_heart(name):
 
 @pytest.mark.slow
 def test_the_exported_graph_equals_the_network(net, name, tmp_path: Path):
-    from apiece.deploy.export import to_onnx
+    from apiece.deploy.export import write_card
     from apiece.deploy.parity import FLOAT32, compare
     from apiece.models.card import ModelCard
+    from apiece.models.to_onnx import to_onnx
     from apiece.predict.runtime_onnx import OnnxRuntime
 
     card = ModelCard(
@@ -190,7 +191,8 @@ def test_the_exported_graph_equals_the_network(net, name, tmp_path: Path):
         origin="random",
         data="none",
     )
-    to_onnx(net, card, tmp_path / "tiny.onnx")
+    to_onnx(net, card.input_size, tmp_path / "tiny.onnx")
+    write_card(tmp_path / "tiny.onnx", card)
     runtime = OnnxRuntime(tmp_path / "tiny.onnx")
     assert runtime.card == card
     rng = np.random.default_rng(0)

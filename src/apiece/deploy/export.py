@@ -5,16 +5,12 @@ The graph takes uint8 RGB (B, H, W, 3) of the card's input size, any B, and retu
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
-from torch import Tensor, nn
 
 from apiece.core.frame import Frame
 from apiece.core.image import find_images, read_image
@@ -23,26 +19,9 @@ from apiece.deploy.parity import FLOAT32, INT8, Parity, Tolerance, compare
 from apiece.deploy.quantize import quantize
 from apiece.errors import ExportError, UsageError
 from apiece.models.card import METADATA_KEY, ModelCard
-from apiece.models.contract import INPUT_NAME, OUTPUT_NAMES
-from apiece.models.network import Network
-from apiece.models.tensors import CandidateTensors
+from apiece.models.to_onnx import to_onnx
 from apiece.predict.runtime_onnx import OnnxRuntime
 from apiece.predict.runtime_torch import TorchRuntime
-
-OPSET = 20
-
-
-class Graph(nn.Module):
-    """The network with the graph's input: uint8 (B, H, W, 3)."""
-
-    def __init__(self, net: Network) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> CandidateTensors:
-        """Interleaved bytes -> candidates."""
-        found: CandidateTensors = self.net(images.permute(0, 3, 1, 2).float())
-        return found
 
 
 def export(
@@ -70,7 +49,8 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_suffix(".part.onnx")
     try:
-        to_onnx(source.net, card, temporary)
+        to_onnx(source.net, card.input_size, temporary)
+        write_card(temporary, card)
         if int8:
             assert calibrate is not None
             quantize(temporary, _batch_of(card, find_images([calibrate])[:CALIBRATION_PICTURES]))
@@ -92,34 +72,6 @@ def export(
 
 
 CALIBRATION_PICTURES = 64
-
-
-def to_onnx(net: Network, card: ModelCard, path: Path) -> None:
-    """The bare export, without the proof."""
-    height, width = card.input_size
-    example = torch.zeros((2, height, width, 3), dtype=torch.uint8)
-    graph = Graph(net.eval())
-    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-        warnings.simplefilter("ignore")
-        level = logging.root.level
-        logging.root.setLevel(logging.ERROR)
-        try:
-            program = torch.onnx.export(
-                graph,
-                (example,),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=[INPUT_NAME],
-                output_names=list(OUTPUT_NAMES),
-                dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
-                optimize=True,
-                verbose=False,
-            )
-        finally:
-            logging.root.setLevel(level)
-    assert program is not None
-    program.save(str(path))
-    write_card(path, card)
 
 
 def write_card(path: Path, card: ModelCard) -> None:
