@@ -15,7 +15,7 @@ from torch import nn
 from apiece.data.sample import Sample
 from apiece.data.synthetic import discs
 from apiece.train.batches import Plan, batches
-from apiece.train.loop import TrainingStep, backward
+from apiece.train.loop import TrainingStep, backward, leave
 from apiece.train.losses import loss_of
 from tiny import tiny_solov2
 
@@ -54,6 +54,7 @@ def gradients(fabric: Fabric, path: Path) -> None:
     backward(fabric, model, loss, next(stream), seed=0)
     if fabric.is_global_zero:
         torch.save({name: p.grad for name, p in net.named_parameters() if p.grad is not None}, path)
+    leave(fabric)
 
 
 def test_two_processes_equal_one_with_the_double_batch(tmp_path: Path):

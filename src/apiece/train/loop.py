@@ -118,6 +118,16 @@ def backward(
     return {name: value.detach() for name, value in terms.items()}
 
 
+def leave(fabric: Fabric) -> None:
+    """End a run of several processes together.
+
+    A process that exits while its partners still talk to it, with the connection's threads alive, aborts.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def fit(
     fabric: Fabric,
     net: Network,

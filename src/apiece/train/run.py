@@ -35,7 +35,7 @@ from apiece.models.pretrained import load_imagenet
 from apiece.train.batches import Batch, Plan, batches, sampling_weights
 from apiece.train.checkpoint import load_weights, save_weights
 from apiece.train.log import Log
-from apiece.train.loop import Loss, Schedule, fit
+from apiece.train.loop import Loss, Schedule, fit, leave
 from apiece.train.losses import loss_of
 from apiece.train.recipe import AugmentRecipe, DataRecipe, Recipe, read_recipe
 from apiece.train.validate import validate
@@ -251,3 +251,4 @@ def _train(fabric: Fabric, recipe: Recipe, run: Path, resume: bool) -> None:
         validate=measure if held_out is not None else None,
         keep=keep,
     )
+    leave(fabric)
