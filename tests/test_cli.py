@@ -111,7 +111,8 @@ def test_count_json_has_the_stable_keys_and_an_empty_picture_is_ordinary(apiece,
 
 def test_a_threshold_is_obeyed(apiece, toy: Path, tmp_path: Path):
     a = picture(tmp_path / "a.png")
-    assert json.loads(apiece("count", a, "-m", toy, "--threshold", 0.85, "--json")[1])["total"] == 1
+    for option in ("--score", "--threshold"):
+        assert json.loads(apiece("count", a, "-m", toy, option, 0.85, "--json")[1])["total"] == 1
 
 
 def test_a_full_list_is_said_loudly(apiece, tmp_path: Path):
@@ -177,7 +178,12 @@ def test_bad_pictures_do_not_stop_the_others_and_are_named(apiece, toy: Path, tm
         (["count", "IMAGE", "-m", "TEXT.onnx"], "not an ONNX model"),
         (["count", "IMAGE", "-m", "FOREIGN.onnx"], "card"),
         (["count", "IMAGE", "-m", "WRONG.onnx"], "expected the input"),
-        (["count", "IMAGE", "-m", "TOY", "--threshold", "0"], "threshold"),
+        (["count", "IMAGE", "-m", "TOY", "--score", "0"], "threshold"),
+        (["count", "IMAGE", "-m", "TOY", "--score", "x"], "--score"),
+        (["segment", "IMAGE", "-m", "TOY", "--out", "TEXT.onnx"], "TEXT.onnx"),
+        (["segment", "IMAGE", "-m", "TOY", "--as", "geojson"], "no format 'geojson'"),
+        (["segment", "IMAGE", "-m", "TOY", "--as", ","], "got none"),
+        (["demo", "--picture", "coin"], "Did you mean 'coins'"),
         (["count", "EMPTY_FOLDER", "-m", "TOY"], "EMPTY_FOLDER"),
         (["segment", "IMAGE", "-m", "TOY", "--as", "coc"], "Did you mean 'coco'"),
         (["segment", "IMAGE", "-m", "TOY", "--images-of", "TEXT.onnx"], "JSON"),
@@ -318,3 +324,133 @@ def test_training_refuses_bad_data_before_its_first_step(apiece, tmp_path: Path)
     assert code == 2
     assert "a.png" in err
     assert "expected the same size" in err
+
+
+def test_a_run_into_the_folder_of_its_pictures_changes_none_of_them(apiece, toy: Path, tmp_path: Path):
+    a = picture(tmp_path / "a.png")
+    first = apiece("segment", tmp_path, "-m", toy, "--out", tmp_path, "--as", "coco,overlay")
+    assert first[0] == 0
+    before = {p: p.read_bytes() for p in tmp_path.glob("*.png")}
+    assert len(before) == 2
+    # Now the overlay is a picture of the folder, too, and must not be written over.
+    code, out, err = apiece("segment", tmp_path, "-m", toy, "--out", tmp_path, "--as", "overlay", "--json")
+    assert code == 2
+    assert "Choose another --out" in err
+    assert {p: p.read_bytes() for p in before} == before
+    rows = {Path(r["path"]).name: r for r in json.loads(out)["images"]}
+    assert rows["a.png"]["error"] is not None
+    assert rows["a.png"]["count"] is None
+    assert rows["a.overlay.png"]["files"] == [str(tmp_path / "a.overlay.overlay.png")]
+    assert json.loads(out)["total"] == rows["a.overlay.png"]["count"]
+    assert a.is_file()
+
+
+def test_a_misspelt_path_does_not_empty_earlier_results(apiece, toy: Path, tmp_path: Path):
+    apiece("segment", picture(tmp_path / "a.png"), "-m", toy, "--out", tmp_path / "o")
+    before = (tmp_path / "o" / "predictions.json").read_bytes()
+    code, out, err = apiece("segment", tmp_path / "b.png", "-m", toy, "--out", tmp_path / "o")
+    assert code == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert (tmp_path / "o" / "predictions.json").read_bytes() == before
+
+
+def test_a_folder_called_like_the_bundled_model_is_a_folder_of_pictures(
+    apiece, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    picture(tmp_path / "cells" / "a.png", value=0)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = apiece("count", "cells", "--json")
+    assert code == 0, err
+    assert json.loads(out)["model"] == "cells"
+
+
+def test_the_demo_writes_every_format_and_opens_nothing_unwatched(
+    apiece, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened: list[str] = []
+    monkeypatch.setattr(cli.typer, "launch", opened.append)
+    code, out, err = apiece("demo", "--out", tmp_path / "o", "--open")
+    assert code == 0, err
+    names = {"coins.overlay.png", "coins.labels.tif", "predictions.json", "objects.csv"}
+    assert {p.name for p in (tmp_path / "o").iterdir()} == names
+    assert all(name in out for name in names)
+    assert "Next:" in out
+    assert opened == []
+    assert "no viewer was opened" in err
+    labels = tifffile.imread(tmp_path / "o" / "coins.labels.tif")
+    assert f"{labels.max()} objects" in out
+    assert labels.max() >= 20
+
+
+def test_a_file_the_system_refuses_is_one_sentence(apiece, toy: Path, tmp_path: Path, monkeypatch):
+    from apiece.predict import write
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "somewhere")
+
+    monkeypatch.setattr(write.Writer, "finish", refuse)
+    code, _, err = apiece("segment", picture(tmp_path / "a.png"), "-m", toy, "--out", tmp_path / "o")
+    assert code == 2
+    assert err.strip() == "apiece: somewhere: Permission denied"
+
+
+def test_an_interruption_exits_130(apiece, toy: Path, tmp_path: Path, monkeypatch):
+    from apiece.predict import predictor
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predictor.Model, "_segment", stop)
+    code, _, err = apiece("count", picture(tmp_path / "a.png"), "-m", toy)
+    assert code == 130
+    assert err.strip() == "apiece: interrupted"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes end in a signal on POSIX only")
+def test_a_reader_that_has_enough_gets_no_complaint(tmp_path: Path):
+    command = [sys.executable, "-m", "apiece", "models"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            command,
+            env=os.environ | {"PYTHONPATH": SOURCE},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == 1
+    assert done.stderr == b""
+
+
+def test_version_and_bare_call(apiece):
+    from apiece import __version__
+
+    assert apiece("--version")[1].strip() == f"apiece {__version__}"
+    code, out, _ = apiece()
+    assert code == 0
+    assert all(
+        f"  {name} " in out for name in ("demo", "segment", "count", "evaluate", "export", "train", "check")
+    )
+
+
+@pytest.mark.parametrize("code", ["import apiece", "from apiece import cli"])
+def test_imports_are_quick(code: str, tmp_path: Path):
+    """Half a second is the promise; on a busy machine the best of three counts."""
+    times = []
+    for _ in range(3):
+        probe = f"import time; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"
+        done = subprocess.run(
+            [sys.executable, "-c", probe],
+            env=os.environ | {"PYTHONPATH": SOURCE},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        times.append(float(done.stdout))
+    assert min(times) < 0.5

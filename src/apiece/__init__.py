@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from apiece import errors
     from apiece.core.classes import ClassMap
     from apiece.core.draw import overlay
     from apiece.core.frame import Frame
@@ -73,6 +74,7 @@ __all__ = [
     "Sample",
     "__version__",
     "decode",
+    "errors",
     "evaluate_files",
     "evaluate_instances",
     "load",
@@ -85,6 +87,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("apiece.errors")
     if name not in _HOMES:
         raise AttributeError(f"module 'apiece' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

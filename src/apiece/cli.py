@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from apiece.errors import ApieceError, UsageError
+from apiece.errors import ApieceError, DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +36,9 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Every object its own mask, and a true account of how far to trust the count.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -48,7 +47,8 @@ ModelOption = Annotated[
     typer.Option("--model", "-m", help="A bundled model's name, an .onnx file, or a training run's folder."),
 ]
 ThresholdOption = Annotated[
-    float | None, typer.Option(help="Lowest score of an object; the model's own by default.")
+    float | None,
+    typer.Option("--score", "--threshold", help="Lowest score of an object; the model's own by default."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
@@ -57,6 +57,9 @@ def main() -> None:
     """Entry point: errors become one sentence and an exit code, never a traceback."""
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
+        if code == 130:  # typer makes a number of the keyboard's interruption
+            say("apiece: interrupted")
         sys.exit(code if isinstance(code, int) else 0)
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
@@ -72,12 +75,31 @@ def main() -> None:
         say(f"apiece: {message} `apiece --help` lists commands, `apiece COMMAND --help` their options.")
         sys.exit(2)
     except BrokenPipeError:
+        # `apiece count … | head -1`: the reader has what it wants. Python would complain at its last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        say(f"apiece: {error.filename or 'a file'}: {error.strerror or error}")
+        sys.exit(2)
 
 
 def say(text: str) -> None:
     """A line for the person, on stderr; stdout is for results."""
     print(text, file=sys.stderr)
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Every object its own mask, and a true account of how far to trust the count."""
+    if version:
+        from apiece import __version__
+
+        print(f"apiece {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -93,10 +115,10 @@ def demo(
     started = time.perf_counter()
     path = shipped_picture(picture)
     model = load("cells")
-    writer = Writer(out, FORMATS, model.card.classes)
-    result = next(iter(model.predict([path], keep_images=True)))
+    writer = Writer(out, FORMATS, model.card.classes, inputs=[path])
+    result = next(model.predict([path], keep_images=True))
     if result.instances is None:
-        raise UsageError(result.error or "the picture could not be segmented")
+        raise DataError(result.error)
     writer.add(result)
     writer.finish()
     seconds = time.perf_counter() - started
@@ -104,6 +126,8 @@ def demo(
     for written in writer.written:
         print(f"  {written}")
     warn(result, model)
+    for note in writer.notes:
+        say(note)
     print(
         f"The model: {model.card.name} finds {model.card.classes.names[0]} objects. {DEMO_NOTES.get(picture, '')}"
     )
@@ -113,8 +137,10 @@ def demo(
     print(
         "  apiece train recipe.yaml                       a model of your own objects (pip install 'apiece[train]')"
     )
-    if show:
+    if show and sys.stdout.isatty():
         typer.launch(str(next(w for w in writer.written if w.name.endswith(".overlay.png"))))
+    elif show:
+        say("--open: nobody is watching (stdout is not a terminal), so no viewer was opened.")
 
 
 DEMO_NOTES = {
@@ -125,17 +151,26 @@ DEMO_NOTES = {
 
 
 def shipped_picture(name: str) -> Path:
-    """A picture that scikit-image ships, found without importing it, or the user's own."""
+    """A picture that scikit-image ships, found without importing it, or the user's own.
+
+    raises  UsageError when it is neither.
+    """
     from importlib.util import find_spec
 
-    if name in DEMO_NOTES:
-        spec = find_spec("skimage")
-        if spec is None or spec.origin is None:
+    if name not in DEMO_NOTES:
+        if not Path(name).exists():
             raise UsageError(
-                "the demo's pictures come with scikit-image, which is missing. Install apiece again."
+                f"--picture: no file {name!r} and no shipped picture. {did_you_mean(name, DEMO_NOTES)}"
             )
-        return Path(spec.origin).parent / "data" / f"{name}.png"
-    return Path(name)
+        return Path(name)
+    spec = find_spec("skimage")
+    path = Path(spec.origin if spec and spec.origin else "").parent / "data" / f"{name}.png"
+    if not path.is_file():
+        raise UsageError(
+            f"the demo's picture {name!r} comes with scikit-image, which is missing or not whole. "
+            "Run: pip install --force-reinstall scikit-image, or name your own with --picture FILE."
+        )
+    return path
 
 
 @app.command()
@@ -151,39 +186,43 @@ def segment(
     as_json: JsonOption = False,
 ) -> None:
     """Write masks of every object: COCO JSON, overlays, label images, a table."""
+    from apiece.core.image import find_images
     from apiece.data.coco import read_coco
     from apiece.predict.load import load
-    from apiece.predict.write import Writer, counts
+    from apiece.predict.write import SCHEMA, Writer, counts
 
+    files = find_images(paths)
     loaded = load(model)
     wanted = [f.strip() for f in formats.split(",") if f.strip()]
-    writer = Writer(out, wanted, loaded.card.classes, read_coco(images_of) if images_of else None)
-    rows, failed = [], []
-    for result in results(loaded, paths, threshold, keep_images="overlay" in wanted, quiet=as_json):
-        error = result.error
+    truth = read_coco(images_of) if images_of else None
+    writer = Writer(out, wanted, loaded.card.classes, truth, inputs=files)
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for result in results(loaded, files, threshold, keep_images="overlay" in wanted, quiet=as_json):
+        error, own = result.error, []
         if result.instances is not None:
             try:
-                writer.add(result)
+                own = writer.add(result)
             except ApieceError as problem:
                 error = str(problem)
+        rows.append({**row(result, error), "files": [str(path) for path in own]})
         if error is not None:
             failed.append(error)
-        rows.append(row(result, error))
-        if result.instances is not None and error is None:
-            warn(result, loaded)
-            if not as_json:
-                by_class = ", ".join(f"{n} {name}" for name, n in counts(result.instances).items())
-                print(f"{result.path}: {len(result.instances)} objects ({by_class})")
+            continue
+        assert result.instances is not None
+        warn(result, loaded)
+        if not as_json:
+            by_class = ", ".join(f"{n} {name}" for name, n in counts(result.instances).items())
+            print(f"{result.path}: {len(result.instances)} objects ({by_class})")
     writer.finish()
     for note in writer.notes:
         say(note)
+    total = sum(r["count"] or 0 for r in rows)
     if as_json:
-        document = {"schema": "apiece/segment/1", "model": loaded.card.name, "images": rows}
-        print(json.dumps(document | {"total": sum(r["count"] or 0 for r in rows), "out": str(out)}))
-    else:
-        print(
-            f"{len(rows) - len(failed)} pictures, {sum(r['count'] or 0 for r in rows)} objects, written to {out}"
-        )
+        document = {"schema": SCHEMA, "model": loaded.card.name, "images": rows, "total": total}
+        print(json.dumps(document | {"out": str(out), "files": [str(path) for path in writer.written]}))
+    elif writer.written:
+        print(f"{len(rows) - len(failed)} pictures, {total} objects, written to {out}")
     finish(failed, len(rows))
 
 
@@ -195,11 +234,14 @@ def count(
     as_json: JsonOption = False,
 ) -> None:
     """Count objects, picture by picture and in total."""
+    from apiece.core.image import find_images
     from apiece.predict.load import load
 
+    files = find_images(paths)
     loaded = load(model)
-    rows, failed = [], []
-    for result in results(loaded, paths, threshold, keep_images=False, quiet=as_json):
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    for result in results(loaded, files, threshold, keep_images=False, quiet=as_json):
         rows.append(row(result, result.error))
         if result.error is not None:
             failed.append(result.error)
@@ -220,15 +262,12 @@ def count(
 
 
 def results(
-    model: Model, paths: list[Path], threshold: float | None, *, keep_images: bool, quiet: bool
+    model: Model, files: list[Path], threshold: float | None, *, keep_images: bool, quiet: bool
 ) -> Iterator[Result]:
     """Go through pictures with a progress bar where a person is watching."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from apiece.core.image import find_images
-
-    files = find_images(paths)
     console = Console(stderr=True)
     hidden = quiet or len(files) < 2 or not console.is_terminal
     with Progress(console=console, disable=hidden, transient=True) as progress:
@@ -242,7 +281,7 @@ def row(result: Result, error: str | None) -> dict[str, Any]:
     """One picture in the JSON documents."""
     from apiece.predict.write import counts
 
-    found = result.instances
+    found = result.instances if error is None else None
     return {
         "path": str(result.path),
         "count": None if found is None else len(found),
@@ -257,8 +296,8 @@ def warn(result: Result, model: Model) -> None:
     assert result.instances is not None
     if result.instances.truncated:
         say(
-            f"TRUNCATED: {result.path}: {model.card.name} can find no more objects in one picture than it did; there "
-            "are probably more. Cut the picture into tiles."
+            f"TRUNCATED: {result.path}: {len(result.instances)} objects is all that {model.card.name} can find in "
+            "one picture; there are probably more, so the count is a lower bound. Cut the picture into tiles."
         )
     if result.empty:
         say(f"{result.path}: {result.empty} candidates had a mask without a pixel and are not counted.")
@@ -314,7 +353,9 @@ def evaluate(
     predictions: Annotated[
         Path, typer.Argument(help="COCO results, or a predictions.json of `apiece segment`.")
     ],
-    threshold: Annotated[float, typer.Option(help="Lowest score that counts as an object.")] = 0.5,
+    threshold: Annotated[
+        float, typer.Option("--score", "--threshold", help="Lowest score that counts as an object.")
+    ] = 0.5,
     as_json: JsonOption = False,
 ) -> None:
     """AP of masks and boxes beside the counting error, each figure with its definition."""

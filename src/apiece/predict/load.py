@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from apiece.errors import ModelError, WeightsError, did_you_mean
+from apiece.errors import ModelError, UsageError, WeightsError, did_you_mean
 from apiece.models.zoo import ENTRIES
 from apiece.predict.predictor import Model
 from apiece.predict.runtime import Runtime
@@ -18,28 +18,27 @@ def load(name: str | Path, *, threads: int | None = None) -> Model:
     """A model that is ready for pictures.
 
     name     a bundled model ("cells"), an .onnx file written by `apiece export`, or a training run's folder or
-             weights.safetensors (these two need the [train] extra).
-    threads  of one run on the CPU; None for all cores.
+             weights.safetensors (these two need the [train] extra). A bundled name means the bundled model even
+             where a folder of that name is at hand; "./cells" means the folder.
+    threads  of one run on the CPU; None for all cores. For ONNX only.
     raises   ModelError when there is no such model, WeightsError when a bundled file is damaged.
     """
     path = Path(name)
-    if path.suffix == ".onnx":
-        from apiece.predict.runtime_onnx import OnnxRuntime
-
-        return Model(OnnxRuntime(path, threads=threads))
-    if path.suffix == ".safetensors" or path.is_dir():
-        return Model(_torch(path))
     bundled = [entry.name for entry in ENTRIES if entry.bundled]
-    if str(name) in bundled:
-        from apiece.predict.runtime_onnx import OnnxRuntime
-
-        return Model(OnnxRuntime(checked(str(name)), threads=threads))
+    if isinstance(name, str) and name in bundled:
+        return _onnx(checked(name), threads)
+    if path.suffix.lower() == ".onnx":
+        return _onnx(path, threads)
+    if path.suffix.lower() == ".safetensors" or path.is_dir():
+        if threads is not None:
+            raise UsageError(f"threads: {path} runs in torch; set them with torch.set_num_threads.")
+        return Model(_torch(path))
     for entry in ENTRIES:
         if entry.name == str(name):
             raise ModelError(f"{name}: apiece has this network but no weights for it ({entry.weights}).")
     raise ModelError(
         f"no model {str(name)!r}: expected a bundled name, an .onnx file or a training run's folder. "
-        f"{did_you_mean(str(name), [*bundled, *(e.name for e in ENTRIES)])}"
+        f"{did_you_mean(str(name), (entry.name for entry in ENTRIES))}"
     )
 
 
@@ -51,7 +50,10 @@ def checked(name: str) -> Path:
         raise WeightsError(
             f"{path}: the bundled model is missing; this installation is not whole. Install apiece again."
         )
-    expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
+    try:
+        expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise WeightsError(f"{record}: holds no SHA-256 to compare with. Install apiece again.") from None
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
@@ -62,9 +64,20 @@ def checked(name: str) -> Path:
     return path
 
 
+def _onnx(path: Path, threads: int | None) -> Model:
+    # Imported late: onnxruntime takes a tenth of a second, and `apiece.load` may yet fail on the name alone.
+    from apiece.predict.runtime_onnx import OnnxRuntime
+
+    return Model(OnnxRuntime(path, threads=threads))
+
+
 def _torch(path: Path) -> Runtime:
     try:
         from apiece.predict.runtime_torch import TorchRuntime
-    except ImportError:
-        raise ModelError(f"{path}: a training run needs torch. Run: pip install 'apiece[train]'") from None
-    return TorchRuntime(path)
+
+        return TorchRuntime(path)
+    except ImportError as error:
+        missing = error.name or "torch"
+        raise ModelError(
+            f"{path}: a training run needs {missing}. Run: pip install 'apiece[train]'"
+        ) from None

@@ -70,11 +70,12 @@ class Model:
         threshold  lowest score; the card's by default.
         raises     ImageError or GeometryError when the picture can't be used.
         """
-        return self._segment([_as_image(picture)], self._threshold(threshold))[0][0]
+        lowest = self._threshold(threshold)
+        return self._segment([_as_image(picture)], lowest)[0][0]
 
     def predict(
         self,
-        paths: Iterable[str | Path],
+        paths: Iterable[str | Path] | str | Path,
         *,
         threshold: float | None = None,
         batch: int = 1,
@@ -82,45 +83,51 @@ class Model:
     ) -> Iterator[Result]:
         """Results in the order of `paths`, one at a time.
 
-        A file that can't be read gives a Result with `error`; the rest goes on. The next pictures are read in the
-        background while the network runs; at most two batches are held in memory.
-        batch  pictures of one run of the network: worth it on accelerators, seldom on a CPU.
+        A picture that can't be read or segmented gives a Result with `error`; the rest goes on. The next pictures
+        are read in the background while the network runs; at most two batches are held in memory.
+        batch   pictures of one run of the network: worth it on accelerators, seldom on a CPU.
+        raises  UsageError for a threshold or batch that cannot be meant, before anything is read.
         """
         if batch < 1:
             raise UsageError(f"batch: expected at least 1, got {batch}")
         lowest = self._threshold(threshold)
-        with ThreadPoolExecutor(max_workers=1) as reader:
+        given = [paths] if isinstance(paths, str | Path) else paths
+        return self._predict(map(Path, given), lowest, batch, keep_images)
+
+    def _predict(self, paths: Iterator[Path], threshold: float, batch: int, keep: bool) -> Iterator[Result]:
+        reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="apiece-read")
+        try:
             waiting: deque[tuple[Path, Future[RGB | str]]] = deque()
-            source = iter(map(Path, paths))
             while True:
-                while len(waiting) < 2 * batch and (path := next(source, None)) is not None:
+                while len(waiting) < 2 * batch and (path := next(paths, None)) is not None:
                     waiting.append((path, reader.submit(_read, path)))
                 if not waiting:
                     return
                 group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
-                yield from self._finish(
-                    [(path, future.result()) for path, future in group], lowest, keep_images
-                )
+                yield from self._finish([(path, future.result()) for path, future in group], threshold, keep)
+        finally:
+            # Also when the caller stops early: what isn't being read yet never is.
+            reader.shutdown(cancel_futures=True)
 
     def _finish(self, group: list[tuple[Path, RGB | str]], threshold: float, keep: bool) -> Iterator[Result]:
-        good = [(path, image) for path, image in group if not isinstance(image, str)]
+        """Results of pictures, or of the sentences that say why there is none, with one run of the network."""
+        good = [image for _, image in group if not isinstance(image, str)]
         started = time.perf_counter()
-        failure: str | None = None
-        found: list[tuple[Instances, int]] = []
-        if good:
-            try:
-                found = self._segment([image for _, image in good], threshold)
-            except (ApieceError, MemoryError) as error:
-                failure = str(error) or type(error).__name__
+        try:
+            found = iter(self._segment(good, threshold) if good else [])
+        except Exception as error:
+            if len(group) > 1:  # one picture's failure is not its neighbours'
+                for one in group:
+                    yield from self._finish([one], threshold, keep)
+            else:
+                yield Result(group[0][0], None, None, _sentence(group[0][0], error))
+            return
         seconds = (time.perf_counter() - started) / max(len(good), 1)
-        outcome = iter(found)
         for path, image in group:
             if isinstance(image, str):
                 yield Result(path, None, None, image)
-            elif failure is not None:
-                yield Result(path, None, None, f"{path}: {failure}")
             else:
-                instances, empty = next(outcome)
+                instances, empty = next(found)
                 yield Result(path, image if keep else None, instances, None, empty, seconds)
 
     def _threshold(self, threshold: float | None) -> float:
@@ -147,15 +154,28 @@ def _read(path: Path) -> RGB | str:
     """A picture, or the sentence that says why not."""
     try:
         return read_image(path)
-    except ApieceError as error:
-        return str(error)
-    except MemoryError:
-        return f"{path}: not enough memory to decode it. Cut the picture into tiles."
+    except Exception as error:
+        return _sentence(path, error)
+
+
+def _sentence(path: Path, error: Exception) -> str:
+    """Why a picture failed. Whatever it was, a batch of thousands must name it and go on."""
+    if isinstance(error, ApieceError):
+        text = str(error)
+        return text if str(path) in text else f"{path}: {text}"
+    if isinstance(error, MemoryError):
+        return f"{path}: not enough memory for it. Cut the picture into tiles."
+    return f"{path}: failed with {type(error).__name__} ({' '.join(str(error).split())[:200]})."
 
 
 def _as_image(picture: str | Path | RGB) -> RGB:
     if isinstance(picture, str | Path):
         return read_image(picture)
+    if not isinstance(picture, np.ndarray):
+        raise UsageError(
+            f"expected one picture, a path or a uint8 (height, width, 3) array; got {type(picture).__name__}. "
+            "For several files use model.predict(paths)."
+        )
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
         raise GeometryError(
             f"expected a picture as uint8 (height, width, 3), RGB; got {picture.dtype} {picture.shape}. "

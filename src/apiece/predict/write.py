@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
+import secrets
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,11 +17,14 @@ from apiece.core.classes import ClassMap
 from apiece.core.draw import overlay
 from apiece.core.image import read_image, write_image
 from apiece.core.instances import Instances
-from apiece.data.coco import CocoDataset
+from apiece.data.coco import CocoDataset, ImageRecord
 from apiece.errors import DataError, UsageError, did_you_mean
 from apiece.predict.predictor import Result
+from apiece.predict.truth_ids import TruthIds
 
+SCHEMA = "apiece/segment/1"
 FORMATS = ("coco", "overlay", "labels", "csv")
+DOCUMENTS = {"coco": "predictions.json", "csv": "objects.csv"}
 COLUMNS = ("file", "object", "class", "score", "area_px", "x", "y", "x1", "y1", "x2", "y2")
 
 
@@ -31,113 +34,127 @@ class Writer:
     formats    of FORMATS.
     classes    the model's.
     images_of  a truth whose image and category ids the COCO document keeps, so that it evaluates directly.
-    raises     UsageError for an unknown format, or a truth without the model's classes.
+    inputs     files that must not be written over: the pictures. `images_of` is protected anyway.
+    raises     UsageError for an unknown or no format, a truth without the model's classes, or where a file that
+               holds all pictures would be an input.
+
+    written    the files, in order of writing.
+    notes      what the files don't show: overlaps in label images, names that were made different.
     """
 
     def __init__(
-        self, folder: Path, formats: Iterable[str], classes: ClassMap, images_of: CocoDataset | None = None
+        self,
+        folder: Path,
+        formats: Iterable[str],
+        classes: ClassMap,
+        images_of: CocoDataset | None = None,
+        inputs: Iterable[Path] = (),
     ) -> None:
-        self.formats = tuple(formats)
+        self.formats = tuple(dict.fromkeys(formats))
         for name in self.formats:
             if name not in FORMATS:
                 raise UsageError(f"--as: no format {name!r}. {did_you_mean(name, FORMATS)}")
-        self.folder, self.classes, self.images_of = folder, classes, images_of
+        if not self.formats:
+            raise UsageError(f"--as: expected one or more of {', '.join(FORMATS)}, got none.")
+        self.folder, self.classes = folder, classes
+        self.truth = None if images_of is None else TruthIds(images_of, classes)
         self.written: list[Path] = []
-        self.notes: list[str] = []
+        self.notes: list[str] = [] if self.truth is None else list(self.truth.notes)
+        self._inputs = {_identity(path) for path in inputs if path.exists()}
+        if images_of is not None:
+            self._inputs.add(_identity(images_of.path))
+        for name in self.formats:
+            if name in DOCUMENTS and self._is_input(folder / DOCUMENTS[name]):
+                raise UsageError(
+                    f"{folder / DOCUMENTS[name]}: would be written over, but it is an input. Choose another --out."
+                )
+        self._pictures = 0
         self._used: set[str] = set()
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._rows: list[list[Any]] = []
-        self._ids: dict[str, int] = {}
-        self._categories = self._match_classes()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{folder}: cannot be made ({error.strerror}).") from None
 
-    def _match_classes(self) -> dict[int, int]:
-        """Class index -> category id in the COCO document."""
-        own = {i: self.classes.id_of(i) for i in range(len(self.classes))}
-        if self.images_of is None:
-            return own
-        truth = self.images_of.classes
-        known = dict(zip(truth.names, truth.ids, strict=True))
-        if len(truth) == len(self.classes) == 1:
-            return {0: truth.ids[0]}
-        missing = [name for name in self.classes.names if name not in known]
-        if missing:
-            raise UsageError(
-                f"--images-of {self.images_of.path}: has no category {missing[0]!r}, which the model finds. "
-                f"It has {', '.join(known)}."
-            )
-        return {i: known[name] for i, name in enumerate(self.classes.names)}
+    def add(self, result: Result) -> list[Path]:
+        """Write what belongs to one picture that was segmented; returns the files of its own.
 
-    def add(self, result: Result) -> None:
-        """Write what belongs to one picture that was segmented."""
+        raises  DataError, before anything is written, when a file would be an input or --images-of doesn't know
+                the picture; and when a file cannot be written.
+        """
         assert result.instances is not None
         found = result.instances.sorted_by_score()
         stem = self._stem(result.path)
-        if "overlay" in self.formats:
+        suffixes = {"overlay": ".overlay.png", "labels": ".labels.tif"}
+        targets = {f: self.folder / (stem + suffixes[f]) for f in self.formats if f in suffixes}
+        for target in targets.values():
+            if self._is_input(target):
+                raise DataError(f"{target}: would be written over, but it is an input. Choose another --out.")
+        record = None
+        if self.truth is not None and "coco" in self.formats:
+            record = self.truth.claim(result.path, found.size)
+        if "overlay" in targets:
             image = result.image if result.image is not None else read_image(result.path)
-            self._write_picture(self.folder / f"{stem}.overlay.png", overlay(image, found), result.path)
-        if "labels" in self.formats:
-            self._write_labels(self.folder / f"{stem}.labels.tif", found, result.path)
+            write_image(targets["overlay"], overlay(image, found))
+        if "labels" in targets:
+            self._write_labels(targets["labels"], found)
+        self.written += targets.values()
+        self._pictures += 1
         if "coco" in self.formats:
-            self._add_coco(result.path, found)
+            self._add_coco(result.path, found, record)
         if "csv" in self.formats:
             self._add_rows(result.path, found)
+        if stem != result.path.stem and targets:
+            self.notes.append(f"{result.path}: its files are called {stem}.*, another picture has its name.")
+        return list(targets.values())
 
     def finish(self) -> None:
-        """Write the files that hold all pictures."""
+        """Write the files that hold all pictures. Without a picture nothing is written, so that a misspelt path
+        doesn't empty the results of an earlier run."""
+        if not self._pictures:
+            return
         if "coco" in self.formats:
-            categories: Any = [
-                {"id": self._categories[i], "name": name} for i, name in enumerate(self.classes.names)
-            ]
-            if self.images_of is not None:
-                categories = self.images_of.classes.to_coco()
-            document = {"images": self._images, "categories": categories, "annotations": self._annotations}
-            self._write(self.folder / "predictions.json", json.dumps(document).encode())
+            if self.truth is None:
+                categories = self.classes.to_coco()
+            else:
+                categories = self.truth.categories
+            document = {
+                "schema": SCHEMA,
+                "images": self._images,
+                "categories": categories,
+                "annotations": self._annotations,
+            }
+            self._write(self.folder / DOCUMENTS["coco"], json.dumps(document).encode())
+            self.written.append(self.folder / DOCUMENTS["coco"])
         if "csv" in self.formats:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(self._rows)
-            self._write(self.folder / "objects.csv", text.getvalue().encode())
+            self._write(self.folder / DOCUMENTS["csv"], text.getvalue().encode())
+            self.written.append(self.folder / DOCUMENTS["csv"])
 
     def _stem(self, path: Path) -> str:
         """A file name of its own for every picture, also for two of the same name in different folders."""
-        base, number = path.stem, 1
-        stem = base
-        while stem.lower() in self._used:
+        stem, number = path.stem, 1
+        while stem.lower() in self._used:  # file systems may not tell cases apart
             number += 1
-            stem = f"{base}-{number}"
+            stem = f"{path.stem}-{number}"
         self._used.add(stem.lower())
         return stem
 
-    def _add_coco(self, path: Path, found: Instances) -> None:
-        if self.images_of is not None:
-            image_id, name = self._known_image(path)
-        else:
-            image_id, name = len(self._images) + 1, str(path)
-        self._images.append(
-            {"id": image_id, "file_name": name, "height": found.size[0], "width": found.size[1]}
+    def _add_coco(self, path: Path, found: Instances, record: ImageRecord | None) -> None:
+        image_id, name = (
+            (len(self._images) + 1, str(path)) if record is None else (record.id, record.file_name)
         )
-        for row, index in zip(
-            found.to_coco(image_id, first_id=len(self._annotations) + 1),
-            found.class_ids.tolist(),
-            strict=True,
-        ):
-            self._annotations.append({**row, "category_id": self._categories[index]})
-
-    def _known_image(self, path: Path) -> tuple[int, str]:
-        assert self.images_of is not None
-        if not self._ids:
-            for record in self.images_of.images:
-                self._ids[record.file_name] = self._ids[Path(record.file_name).name] = record.id
-        for name in (str(path), path.name):
-            if name in self._ids:
-                return self._ids[name], self.images_of.image(self._ids[name]).file_name
-        raise DataError(f"{path}: is not among the images of {self.images_of.path}.")
+        categories = self.classes.ids if self.truth is None else self.truth.category_ids
+        height, width = found.size
+        self._images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        rows = found.to_coco(image_id, first_id=len(self._annotations) + 1)
+        for row, index in zip(rows, found.class_ids.tolist(), strict=True):
+            self._annotations.append({**row, "category_id": categories[index]})
 
     def _add_rows(self, path: Path, found: Instances) -> None:
         areas, centres = found.masks.areas, found.masks.centroids
@@ -155,7 +172,7 @@ class Writer:
                 ]
             )
 
-    def _write_labels(self, target: Path, found: Instances, source: Path) -> None:
+    def _write_labels(self, target: Path, found: Instances) -> None:
         import tifffile
 
         with warnings.catch_warnings(record=True) as caught:
@@ -165,37 +182,35 @@ class Writer:
         if overlapping:
             self.notes.append(
                 f"{target.name}: {overlapping} pixels belong to several objects; a label image gives each to the "
-                "object with the best score. predictions.json keeps all."
+                "object with the best score. --as coco keeps all."
             )
         self.notes += [f"{target.name}: {warning.message}" for warning in caught]
         data = io.BytesIO()
         tifffile.imwrite(data, labels, compression="zlib", photometric="minisblack")
-        self._write(target, data.getvalue(), source)
+        self._write(target, data.getvalue())
 
-    def _write_picture(self, target: Path, image: np.ndarray[Any, Any], source: Path) -> None:
-        self._refuse_input(target, source)
-        write_image(target, image)
-        self.written.append(target)
-
-    def _write(self, target: Path, data: bytes, source: Path | None = None) -> None:
-        if source is not None:
-            self._refuse_input(target, source)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    def _write(self, target: Path, data: bytes) -> None:
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
         try:
-            temporary.write_bytes(data)
-            temporary.replace(target)
+            try:
+                temporary.write_bytes(data)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise DataError(f"{target}: cannot be written ({error.strerror}).") from None
-        finally:
-            temporary.unlink(missing_ok=True)
-        self.written.append(target)
 
-    @staticmethod
-    def _refuse_input(target: Path, source: Path) -> None:
-        if target.exists() and source.exists() and target.samefile(source):
-            raise DataError(f"{target}: would be written over, but it is the input. Choose another --out.")
+    def _is_input(self, target: Path) -> bool:
+        return target.exists() and _identity(target) in self._inputs
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What makes two paths the same file, whatever links lead there."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def counts(found: Instances) -> Mapping[str, int]:
     """Objects by class name, classes without objects included."""
-    return {name: int((found.class_ids == i).sum()) for i, name in enumerate(found.classes.names)}
+    numbers = np.bincount(found.class_ids, minlength=len(found.classes))
+    return dict(zip(found.classes.names, numbers.tolist(), strict=True))
