@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ def check(
     return Report(str(path), found.images, found.objects, problems)
 
 
-class _Check:
+class _Check(ABC):
     """What both layouts have in common: pictures that must be readable, and masks that must be plausible."""
 
     def __init__(self, pictures: bool, tiny: int, progress: Progress | None) -> None:
@@ -131,8 +132,9 @@ class _Check:
         self.images = self.objects = 0
         self._seen: dict[bytes, Path] = {}
 
+    @abstractmethod
     def run(self) -> Iterator[Problem]:
-        raise NotImplementedError
+        """All problems, picture by picture; counts `images` and `objects` on the way."""
 
     def done(self, total: int) -> None:
         self.images += 1
