@@ -299,6 +299,8 @@ def warn(result: Result, model: Model) -> None:
             f"TRUNCATED: {result.path}: {len(result.instances)} objects is all that {model.card.name} can find in "
             "one picture; there are probably more, so the count is a lower bound. Cut the picture into tiles."
         )
+    if model.card.box_masks:
+        say(f"{result.path}: {model.card.name} predicts boxes only; every mask is its whole box, not an outline.")
     if result.empty:
         say(f"{result.path}: {result.empty} candidates had a mask without a pixel and are not counted.")
 

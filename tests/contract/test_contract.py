@@ -17,13 +17,13 @@ from apiece.models.contract import Candidates
 from apiece.models.decode import decode
 from apiece.train.checkpoint import load_weights, save_weights
 from apiece.train.losses import loss_of
-from tiny import BUILDERS
+from tiny import FAMILY_OF, build, confident
 
 SIDE = 128
 FIELDS = ("scores", "labels", "boxes", "masks")
 
 
-@pytest.fixture(params=sorted(BUILDERS))
+@pytest.fixture(params=sorted(FAMILY_OF))
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -31,14 +31,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def net(name: str):
     torch.manual_seed(7)
-    return confident(BUILDERS[name](2)).eval()
-
-
-def confident(net):
-    """Raise the category bias, so that an untrained network has candidates to compare."""
-    with torch.no_grad():
-        net.kernel_head.category.bias.fill_(-0.5)
-    return net
+    return confident(name, build(name, 2)).eval()
 
 
 def noise(batch: int) -> torch.Tensor:
@@ -65,7 +58,7 @@ def test_shapes_and_order(net):
 
 @torch.inference_mode()
 def test_an_empty_picture_is_ordinary(name):
-    net = BUILDERS[name](2).eval()
+    net = build(name, 2).eval()
     found = contract(net, net(torch.zeros(1, 3, SIDE, SIDE)))
     decoded = decode(
         found,
@@ -91,7 +84,7 @@ def test_a_picture_gives_the_same_candidates_alone_and_in_a_batch(net):
 def test_saved_and_loaded_weights_are_the_same_network(net, name, tmp_path: Path):
     save_weights(tmp_path / "w.safetensors", net)
     torch.manual_seed(99)
-    other = BUILDERS[name](2).eval()
+    other = build(name, 2).eval()
     load_weights(tmp_path / "w.safetensors", other)
     images = noise(1)
     for field in FIELDS:
@@ -130,10 +123,10 @@ def scene(rng: np.random.Generator) -> Sample:
 def test_one_picture_is_learnt_by_heart(name):
     """Mask AP of at least 0.9 on the one picture that the network is trained on."""
     torch.manual_seed(0)
-    net = BUILDERS[name](1)
+    net = build(name, 1)
     # Large enough for masks of stride 4: half a pixel of outline must not cost more than 5 % of IoU.
     sample = discs(np.random.default_rng(3), (SIDE, SIDE), count=4, radius=(18, 26))
-    loss = loss_of("solov2", net, None)
+    loss = loss_of(FAMILY_OF[name], net, None)
     targets = [loss.targets(sample.instances)] * 2
     image = (
         torch.from_numpy(sample.image.transpose(2, 0, 1).copy())
@@ -180,7 +173,7 @@ def test_the_exported_graph_equals_the_network(net, name, tmp_path: Path):
 
     card = ModelCard(
         name="tiny",
-        family="solov2",
+        family=FAMILY_OF[name],
         builder=name,
         classes=classes(2),
         input_size=(SIDE, SIDE),

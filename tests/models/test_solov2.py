@@ -14,7 +14,7 @@ from apiece.data.synthetic import discs
 from apiece.models.solov2.loss import SOLOv2Loss, assign, dice, shrink_mask
 from apiece.models.solov2.matrix_nms import matrix_nms
 from apiece.models.solov2.net import mask_boxes
-from tiny import tiny_solov2, tiny_solov2_dense
+from tiny.solov2 import tiny_solov2, tiny_solov2_dense
 
 
 @torch.inference_mode()

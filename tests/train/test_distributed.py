@@ -17,7 +17,7 @@ from apiece.data.synthetic import discs
 from apiece.train.batches import Plan, batches
 from apiece.train.loop import TrainingStep, backward, leave
 from apiece.train.losses import loss_of
-from tiny import tiny_solov2
+from tiny.solov2 import tiny_solov2
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,8 @@ class Instances:
     classes    ClassMap.
     track_ids  int64 (N,), or None.
     truncated  True where a cap cut the list, so that the count is a lower bound.
-    columns    further arrays by name, each of first dimension N (crowd regions: "iscrowd", bool).
+    columns    further arrays by name, each of first dimension N (crowd regions: "iscrowd", bool; masks that are
+               whole boxes, because the model predicts no outlines: "box_mask", bool).
 
     Arrays are copied and read-only. N = 0 is ordinary.
     raises     GeometryError if lengths, sizes or values disagree.
@@ -198,7 +199,8 @@ class Instances:
         """COCO annotations, numbered from `first_id`; every value is plain Python, ready for JSON.
 
         `bbox` is x, y, width, height; `area` counts the mask's pixels; `segmentation` is compressed RLE;
-        `iscrowd` is 0 unless the column "iscrowd" says otherwise.
+        `iscrowd` is 0 unless the column "iscrowd" says otherwise. `box_mask` is true, and only then there, where
+        the column of this name says that the mask is no outline but the whole box.
         """
         crowd = self.columns.get("iscrowd", np.zeros(len(self), np.bool_)).astype(int).tolist()
         corners = self.boxes.astype(np.float64)
@@ -217,6 +219,8 @@ class Instances:
             }
             if self.track_ids is not None:
                 document["track_id"] = int(self.track_ids[i])
+            if "box_mask" in self.columns and self.columns["box_mask"][i]:
+                document["box_mask"] = True
             documents.append(document)
         return documents
 

@@ -33,6 +33,7 @@ class ModelCard:
     data         what they were trained on, with licence.
     metrics      measured figures, each key naming its definition.
     notes        known failures and limits, one sentence each.
+    box_masks    the model predicts no outlines: every mask is its whole box, and says so.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ModelCard:
     data: str
     metrics: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    box_masks: bool = False
 
     def __post_init__(self) -> None:
         if self.boxes_from not in ("masks", "network"):

@@ -48,12 +48,14 @@ def decode(
     *,
     threshold: float,
     boxes_from: str = "masks",
+    box_masks: bool = False,
 ) -> Decoded:
     """The objects of picture `index` of a batch, in original pixels, in the candidates' order (by score).
 
     frame       how the picture lies in the network's input.
     threshold   lowest score of an object; empty slots (score 0) never count.
     boxes_from  "masks": tight boxes of the masks; "network": predicted boxes, clipped to the picture.
+    box_masks   the masks are whole boxes: each object says so in the column `box_mask`.
     The result is `truncated` when every one of the K slots is over the threshold: there may be more objects.
     raises      ModelError when a label has no class, a logit is not finite, or a predicted box is turned over.
     """
@@ -86,6 +88,7 @@ def decode(
         boxes=None if boxes_from == "masks" else _clipped(boxes[full], frame.size),
         classes=classes,
         truncated=len(chosen) == candidates.capacity,
+        columns={"box_mask": np.ones(int(full.sum()), dtype=np.bool_)} if box_masks else None,
     )
     return Decoded(instances, int(np.count_nonzero(~full)))
 

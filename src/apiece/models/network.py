@@ -20,6 +20,8 @@ class Network(nn.Module):
     mask_frame    where the masks of `forward` lie (see `Candidates`).
     boxes_from    "masks" when the family predicts no boxes, else "network".
     size_divisor  input height and width must be multiples of this.
+    candidates    K of the contract.
+    box_masks     the network predicts no outlines: every mask is its whole box.
     """
 
     backbone: Backbone
@@ -27,6 +29,8 @@ class Network(nn.Module):
     mask_frame: MaskFrame
     boxes_from: str
     size_divisor: int
+    candidates: int
+    box_masks: bool = False
 
     @abstractmethod
     def raw(self, images: Tensor) -> Any:

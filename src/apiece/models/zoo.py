@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ class Entry:
         """Whether the wheel carries the weights."""
         return self.weights == "bundled"
 
+
+FAMILIES = ("mask_rcnn", "yolact", "solov2", "mask2former", "sam", "semantic")
 
 ENTRIES = (
     Entry(
@@ -78,21 +81,17 @@ ENTRIES = (
 
 
 def build(family: str, builder: str, classes: int) -> Network:
-    """A network with random weights. Imports torch.
+    """A network with random weights: the function `builder` of the family's net.py. Imports torch.
 
     raises  ModelError when family or builder is unknown.
     """
-    if family != "solov2":
-        raise ModelError(f"family: no family {family!r}. {did_you_mean(family, {e.family for e in ENTRIES})}")
-    from apiece.models.solov2 import net
-
-    builders = {
-        "solov2_r50": net.solov2_r50,
-        "solov2_r18_light": net.solov2_r18_light,
-        "solov2_dense": net.solov2_dense,
-    }
+    if family not in FAMILIES:
+        raise ModelError(f"family: no family {family!r}. {did_you_mean(family, FAMILIES)}")
+    builders = {entry.builder for entry in ENTRIES if entry.family == family}
     if builder not in builders:
         raise ModelError(
             f"builder: the family {family} has no {builder!r}. {did_you_mean(builder, builders)}"
         )
-    return builders[builder](classes)
+    module = importlib.import_module(f"apiece.models.{family}.net")
+    net: Network = getattr(module, builder)(classes)
+    return net

@@ -144,7 +144,13 @@ class Model:
         out = []
         for i, frame in enumerate(frames):
             decoded = decode(
-                candidates, i, frame, card.classes, threshold=threshold, boxes_from=card.boxes_from
+                candidates,
+                i,
+                frame,
+                card.classes,
+                threshold=threshold,
+                boxes_from=card.boxes_from,
+                box_masks=card.box_masks,
             )
             out.append((decoded.instances, decoded.empty))
         return out

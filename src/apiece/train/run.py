@@ -209,6 +209,7 @@ def _train(fabric: Fabric, recipe: Recipe, run: Path, resume: bool) -> None:
             input_size=recipe.input_size,
             mask_frame=net.mask_frame,
             boxes_from=net.boxes_from,
+            box_masks=net.box_masks,
             threshold=metrics.get("threshold", 0.5),
             licence=recipe.licence,
             origin=f"{recipe.origin}; started from {origin}" if recipe.origin else f"started from {origin}",
