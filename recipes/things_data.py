@@ -111,7 +111,9 @@ def main(data: Path, out: Path) -> None:
         for part in ("train", "valid", "test")
     }
     mandarins = fifth(coco(data / "mandarina/train.json", data / "mandarina/train", "mandarins"), 1)
-    fruits = fifth(coco(data / "fruits_nuts/data/trainval.json", data / "fruits_nuts/data/images", "fruits"), 2)
+    fruits = fifth(
+        coco(data / "fruits_nuts/data/trainval.json", data / "fruits_nuts/data/images", "fruits"), 2
+    )
     cells = data / "dsb2018_train_full664"
     train = [
         *coco(data / "balloon/train.json", data / "balloon/train", "balloons"),

@@ -36,7 +36,7 @@ def scene(rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], npt.NDArray[
     for _ in range(count * 6):
         if number == count:
             break
-        radius = size * spread ** rng.uniform(-1, 1) ** 1
+        radius = size * spread ** rng.uniform(-1, 1)
         x, y = rng.uniform(-0.3 * radius, SIDE + 0.3 * radius, 2)
         if tight and centres and rng.random() < 0.7:
             cx, cy, cr = centres[int(rng.integers(len(centres)))]
@@ -131,7 +131,8 @@ def outline(
 def height_of(inside: npt.NDArray[np.uint8]) -> Float:
     """0 at the outline, 1 in the middle."""
     # A frame of zeros: an outline that leaves the picture is none.
-    depth = cv2.distanceTransform(cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    framed = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    depth = cv2.distanceTransform(framed, cv2.DIST_L2, 5)[1:-1, 1:-1]
     return np.asarray(depth / max(float(depth.max()), 1e-3), np.float32)
 
 
@@ -151,10 +152,16 @@ def coin(rng: np.random.Generator, inside: npt.NDArray[np.uint8], colour: Float,
     """A flat disc with a rim and a relief."""
     height = height_of(inside)
     rim = ((height > 0.05) & (height < rng.uniform(0.12, 0.3))).astype(np.float32)
-    figure = (clouds(rng, inside.shape, (max(3.0, inside.shape[0] / rng.uniform(4, 9)),) * 2) > 0.3).astype(np.float32)
+    figure = (clouds(rng, inside.shape, (max(3.0, inside.shape[0] / rng.uniform(4, 9)),) * 2) > 0.3).astype(
+        np.float32
+    )
     relief = cv2.GaussianBlur(rim + figure * (height > 0.3), (0, 0), 1.0)
     gy, gx = np.gradient(relief)
-    shade = 0.85 + rng.uniform(0.2, 0.9) * (gx * np.cos(light) + gy * np.sin(light)) + rng.uniform(-0.15, 0.15) * rim
+    shade = (
+        0.85
+        + rng.uniform(0.2, 0.9) * (gx * np.cos(light) + gy * np.sin(light))
+        + rng.uniform(-0.15, 0.15) * rim
+    )
     shade += rng.uniform(0, 0.15) * clouds(rng, inside.shape, (5, 5))
     return colour * shade[..., None]
 

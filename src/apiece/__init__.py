@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from apiece.models.card import ModelCard
     from apiece.models.contract import Candidates
     from apiece.models.decode import decode
-    from apiece.predict.load import load
+    from apiece.predict.load import load, load_prompt
     from apiece.predict.predictor import Model, Result
 
 __version__ = "0.1.0"
@@ -51,6 +51,7 @@ _HOMES = {
     "evaluate_files": "apiece.evaluate",
     "evaluate_instances": "apiece.evaluate",
     "load": "apiece.predict.load",
+    "load_prompt": "apiece.predict.load",
     "open_dataset": "apiece.data.dataset",
     "overlay": "apiece.core.draw",
     "read_coco": "apiece.data.coco",
@@ -78,6 +79,7 @@ __all__ = [
     "evaluate_files",
     "evaluate_instances",
     "load",
+    "load_prompt",
     "open_dataset",
     "overlay",
     "read_coco",

@@ -114,7 +114,7 @@ def demo(
 
     started = time.perf_counter()
     path = shipped_picture(picture)
-    model = load("cells")
+    model = load(DEMO_MODELS.get(picture, "things"))
     writer = Writer(out, FORMATS, model.card.classes, inputs=[path])
     result = next(model.predict([path], keep_images=True))
     if result.instances is None:
@@ -129,7 +129,8 @@ def demo(
     for note in writer.notes:
         say(note)
     print(
-        f"The model: {model.card.name} finds {model.card.classes.names[0]} objects. {DEMO_NOTES.get(picture, '')}"
+        f"The model: {model.card.name} finds objects of the class {model.card.classes.names[0]}. "
+        f"{DEMO_NOTES.get(picture, '')}"
     )
     print("\nNext:")
     print("  apiece segment YOUR_PICTURES --out results     masks, overlays and a table of your own pictures")
@@ -143,8 +144,9 @@ def demo(
         say("--open: nobody is watching (stdout is not a terminal), so no viewer was opened.")
 
 
+DEMO_MODELS = {"ihc": "cells"}
 DEMO_NOTES = {
-    "coins": "It was never shown a coin; bright round things that touch are near enough to what it knows.",
+    "coins": "It was never shown a photograph of a coin, only painted discs; near enough here, check it elsewhere.",
     "ihc": "This stain is not in its data: look at the overlay, it misses most nuclei. That is what a model looks "
     "like outside its data.",
 }
@@ -300,7 +302,9 @@ def warn(result: Result, model: Model) -> None:
             "one picture; there are probably more, so the count is a lower bound. Cut the picture into tiles."
         )
     if model.card.box_masks:
-        say(f"{result.path}: {model.card.name} predicts boxes only; every mask is its whole box, not an outline.")
+        say(
+            f"{result.path}: {model.card.name} predicts boxes only; every mask is its whole box, not an outline."
+        )
     if result.empty:
         say(f"{result.path}: {result.empty} candidates had a mask without a pixel and are not counted.")
 
@@ -320,15 +324,39 @@ def models(as_json: JsonOption = False) -> None:
     """List the zoo: family, size, licence, where weights come from."""
     import dataclasses
 
-    from apiece.models.zoo import ENTRIES
+    from apiece.models.published import PUBLISHED
+    from apiece.models.zoo import ENTRIES, METHODS, method_of
 
     if as_json:
-        print(json.dumps({"schema": "apiece/models/1", "models": [dataclasses.asdict(e) for e in ENTRIES]}))
+        published = [
+            {**dataclasses.asdict(entry), "classes": list(entry.classes.names), "method": method_of(entry)}
+            for entry in PUBLISHED
+        ]
+        networks = [dataclasses.asdict(entry) for entry in ENTRIES]
+        print(json.dumps({"schema": "apiece/models/1", "models": networks, "published": published}))
         return
-    width = max(len(e.name) for e in ENTRIES) + 2
-    for entry in ENTRIES:
-        print(f"{entry.name:{width}}{entry.family:8}{entry.parameters:6.1f} M  {entry.licence}")
-        print(f"{'':{width}}{entry.weights}; {entry.origin}")
+    theirs = {entry.name for entry in PUBLISHED}
+    width = max(len(entry.name) for entry in (*ENTRIES, *PUBLISHED)) + 2
+    for method in METHODS:
+        print(method)
+        for own in ENTRIES:
+            if own.method == method and own.name not in theirs:
+                print(
+                    f"  {own.name:{width}}{own.parameters:6.1f} M  {own.licence}; {own.weights}; {own.origin}"
+                )
+        for entry in PUBLISHED:
+            if method_of(entry) == method:
+                size = f"{entry.megabytes:,.0f} MB" if entry.megabytes else "size not stated"
+                check = entry.checksum[:20] if entry.checksum else "checksum not stated"
+                print(
+                    f"  {entry.name:{width}}{entry.parameters:6.1f} M  {entry.licence}"
+                    f"{' (non-commercial)' if entry.forbids else ''}; published by {entry.origin}; {size}; {check}; "
+                    f"{entry.stated}"
+                )
+    print(
+        "\nBundled models are in the wheel. `--model NAME` of a published one fetches it from its authors when it is "
+        "first used, and says under which licence. The others are networks to train: pip install 'apiece[train]'."
+    )
 
 
 @app.command()

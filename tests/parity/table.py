@@ -1,6 +1,6 @@
 """The parity table: every compared quantity is asserted here, and written down where APIECE_PARITY names a folder.
 
-`APIECE_PARITY=runs/parity pytest tests/parity && python docs/families.py` renews docs/families.md.
+`APIECE_PARITY=runs/parity pytest tests/parity && python benchmarks/families.py` renews docs/families.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ def record(
     folder = os.environ.get("APIECE_PARITY")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        line = {"family": family, "oracle": oracle, "quantity": quantity, "error": error, "rtol": rtol, "n": a.size}
+        line = {
+            "family": family,
+            "oracle": oracle,
+            "quantity": quantity,
+            "error": error,
+            "rtol": rtol,
+            "n": a.size,
+        }
         with (Path(folder) / f"{family}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     assert error <= rtol, f"{quantity}: relative error {error:.2e}, allowed {rtol:.0e}"

@@ -18,6 +18,7 @@ from apiece.models.solov2.loss import SOLOv2Loss, assign
 from apiece.models.solov2.matrix_nms import matrix_nms
 from apiece.models.solov2.net import PAPER_LEVELS, Raw, points_nms, solov2_r50
 from apiece.models.solov2.weights import from_solo
+from parity.table import record
 
 pytestmark = pytest.mark.needs_shared
 
@@ -114,6 +115,11 @@ def assert_dense(actual: torch.Tensor, store: dict, key: str) -> None:
     index = np.arange(n) if n <= 4096 else (np.arange(4096, dtype=np.int64) * 2654435761 + 12345) % n
     std = store[f"{key}__stats"][1]
     np.testing.assert_allclose(flat[index], store[f"{key}__sample"], rtol=1e-4, atol=1e-4 * std)
+    same(key.split("/")[-1], flat[index], store[f"{key}__sample"])
+
+
+def same(quantity: str, ours, theirs) -> None:
+    record(family="solov2", oracle="WXinlong/SOLO (golden)", quantity=quantity, ours=ours, theirs=theirs)
 
 
 def test_backbone_and_pyramid(full, full_raw):
@@ -177,6 +183,7 @@ def test_detections(which, b, score_threshold, final_threshold, key, request, ne
     # masks as a set; one flipped pixel moves a small mask's score, hence 1 % may exceed (the README's rule).
     close = np.isclose(found.scores[0][kept].numpy(), expected_scores, rtol=1e-4)
     assert close.mean() >= 0.99
+    same("scores", found.scores[0][kept].numpy()[close], expected_scores[close])
     masks = (found.masks[0][kept] > 0).numpy().reshape(int(kept.sum()), -1)
     expected = np.unpackbits(store[f"{key}/final_masks_stride4_packed"], axis=1)[:, : 64 * 80].astype(bool)
     assert (masks != expected).mean() <= 1e-4 or same_set(masks, expected)
@@ -200,6 +207,7 @@ def test_matrix_nms_alone(kernel, full):
         kernel=kernel,
     )
     np.testing.assert_allclose(out[0].numpy(), full[f"{key}/nms_out_score_{kernel}"], rtol=1e-5, atol=1e-7)
+    same(f"matrix NMS, {kernel}", out[0].numpy(), full[f"{key}/nms_out_score_{kernel}"])
 
 
 SIZES = {"gtA": (256, 320), "gtB": (256, 320), "gtC": (640, 800)}
@@ -266,7 +274,9 @@ def test_losses_and_gradients_on_synthetic_outputs(net, targets_loss):
     targets = [loss.targets(truth(store, n)) for n in ("gtA", "gtB")]
     terms = loss(Raw(categories, kernels, features), targets, loss.normalisers(targets))
     assert terms["mask"].item() == pytest.approx(float(store["synthetic/loss_ins"]), rel=1e-5)
+    same("loss_ins", terms["mask"].item(), store["synthetic/loss_ins"])
     assert terms["category"].item() == pytest.approx(float(store["synthetic/loss_cate"]), rel=1e-5)
+    same("loss_cate", terms["category"].item(), store["synthetic/loss_cate"])
     sum(terms.values()).backward()
     for i in range(5):
         assert_dense(categories[i].grad, store, f"synthetic/grad_cate_L{i}")
@@ -283,4 +293,6 @@ def test_losses_of_the_network(which, net, targets_loss, head_raw, full_raw):
         targets = [loss.targets(truth(store, n)) for n in names]
         terms = loss(raw, targets, loss.normalisers(targets))
     assert terms["mask"].item() == pytest.approx(float(store[f"{which}/loss_ins"]), rel=1e-5)
+    same("loss_ins", terms["mask"].item(), store[f"{which}/loss_ins"])
     assert terms["category"].item() == pytest.approx(float(store[f"{which}/loss_cate"]), rel=1e-5)
+    same("loss_cate", terms["category"].item(), store[f"{which}/loss_cate"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from apiece.models import nms, roi_align
 from apiece.models.contract import INPUT_NAME, OUTPUT_NAMES
 from apiece.models.network import Network
 from apiece.models.tensors import CandidateTensors
@@ -47,6 +48,7 @@ def to_onnx(net: Network, input_size: tuple[int, int], path: Path) -> None:
                 input_names=[INPUT_NAME],
                 output_names=list(OUTPUT_NAMES),
                 dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+                custom_translation_table=nms.translations() | roi_align.translations(),
                 optimize=True,
                 verbose=False,
             )

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apiece.errors import ModelError, UsageError, WeightsError, did_you_mean
+from apiece.models.published import PUBLISHED, find
 from apiece.models.zoo import ENTRIES
 from apiece.predict.predictor import Model
 from apiece.predict.runtime import Runtime
+
+if TYPE_CHECKING:
+    from apiece.predict.prompt import PromptModel
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
@@ -17,16 +22,23 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 def load(name: str | Path, *, threads: int | None = None) -> Model:
     """A model that is ready for pictures.
 
-    name     a bundled model ("cells"), an .onnx file written by `apiece export`, or a training run's folder or
-             weights.safetensors (these two need the [train] extra). A bundled name means the bundled model even
-             where a folder of that name is at hand; "./cells" means the folder.
+    name     a bundled model ("cells"), a published one ("mask-rcnn-r50-coco"), an .onnx file written by
+             `apiece export`, or a training run's folder or weights.safetensors (these two need the [train] extra).
+             A bundled or published name means that model even where a folder of that name is at hand; "./cells"
+             means the folder. A published model is fetched and converted when it is first asked for, which needs
+             the [train] extra and a network once (see `apiece.predict.fetch`).
     threads  of one run on the CPU; None for all cores. For ONNX only.
-    raises   ModelError when there is no such model, WeightsError when a bundled file is damaged.
+    raises   ModelError when there is no such model, WeightsError when a bundled file is damaged, or published weights
+             can't be fetched or are not what they should be.
     """
     path = Path(name)
     bundled = [entry.name for entry in ENTRIES if entry.bundled]
     if isinstance(name, str) and name in bundled:
         return _onnx(checked(name), threads)
+    if isinstance(name, str) and (published := find(name)):
+        from apiece.predict.fetch import fetched
+
+        path = fetched(published)
     if path.suffix.lower() == ".onnx":
         return _onnx(path, threads)
     if path.suffix.lower() == ".safetensors" or path.is_dir():
@@ -37,9 +49,26 @@ def load(name: str | Path, *, threads: int | None = None) -> Model:
         if entry.name == str(name):
             raise ModelError(f"{name}: apiece has this network but no weights for it ({entry.weights}).")
     raise ModelError(
-        f"no model {str(name)!r}: expected a bundled name, an .onnx file or a training run's folder. "
-        f"{did_you_mean(str(name), (entry.name for entry in ENTRIES))}"
+        f"no model {str(name)!r}: expected a bundled or published name, an .onnx file or a training run's folder. "
+        f"{did_you_mean(str(name), {entry.name for entry in (*ENTRIES, *PUBLISHED)})}"
     )
+
+
+def load_prompt(name: str, *, threads: int | None = None) -> PromptModel:
+    """A published model that answers points, boxes and masks ("sam-vit-b", "mobile-sam").
+
+    Fetched and converted like `load`'s. For two graphs of your own use `apiece.predict.prompt.PromptModel`.
+    threads  of one run on the CPU; None for all cores.
+    raises   ModelError when the name means no promptable model, WeightsError as `load`.
+    """
+    published = find(name)
+    if published is None:
+        known = [entry.name for entry in PUBLISHED if entry.family == "sam"]
+        raise ModelError(f"no promptable model {name!r}. {did_you_mean(name, known)}")
+    from apiece.predict.fetch import fetched_prompt
+    from apiece.predict.prompt import PromptModel
+
+    return PromptModel(*fetched_prompt(published), threads=threads)
 
 
 def checked(name: str) -> Path:
