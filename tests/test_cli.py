@@ -249,6 +249,34 @@ def test_models_lists_families_and_licences(apiece):
     assert all(e["licence"] and e["origin"] for e in entries)
 
 
+def test_models_lists_seven_methods_with_size_licence_and_origin(apiece):
+    from apiece.models.zoo import METHODS
+
+    code, out, _ = apiece("models", "--json")
+    assert code == 0
+    document = json.loads(out)
+    entries = [*document["models"], *document["published"]]
+    assert len(METHODS) == 7
+    assert {entry["method"] for entry in entries} == set(METHODS)
+    assert len(entries) >= 14
+    assert all(e["parameters"] > 0.1 and e["licence"] and e["origin"] for e in entries)
+    code, out, _ = apiece("models")
+    assert code == 0
+    names = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert len(names) == len(set(names)) == len({e["name"] for e in entries})
+    assert "non-commercial" in next(line for line in out.splitlines() if "solov2-r50-coco" in line)
+
+
+def test_masks_that_are_boxes_say_so(apiece, tmp_path: Path):
+    model = write_toy(tmp_path / "boxes.onnx", toy_card(box_masks=True))
+    code, _, err = apiece("segment", picture(tmp_path / "a.png"), "-m", model, "--out", tmp_path / "o")
+    assert code == 0
+    assert "every mask is its whole box" in err
+    annotations = json.loads((tmp_path / "o" / "predictions.json").read_text())["annotations"]
+    assert annotations
+    assert all(a["box_mask"] is True for a in annotations)
+
+
 def isolated(code: str, *, forbid: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run code in a process in which importing `forbid` fails."""
     guard = (

@@ -420,11 +420,21 @@ def export(
         Path | None, typer.Option(help="Folder of training pictures that sets int8 ranges.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of pictures for the proof of equality.")] = None,
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="For SAM: two graphs, NAME.encoder.onnx and NAME.decoder.onnx.")
+    ] = False,
 ) -> None:
     """Write ONNX with everything it needs inside; refuses when the graph does not equal its source."""
     needs_torch("export")
     from apiece.deploy.export import export as run_export
+    from apiece.deploy.export import export_prompts
 
+    if prompts:
+        if int8:
+            raise UsageError("--prompts and --int8: the two graphs are float32 only. Leave one out.")
+        encoder, decoder = export_prompts(model, out)
+        print(f"{encoder}, {decoder}: equal to {model}. Next: apiece.predict.prompt.PromptModel in Python")
+        return
     report = run_export(model, out, int8, calibrate, images)
     print(report.to_text())
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB. Next: apiece segment PICTURES --model {out}")

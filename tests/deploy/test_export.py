@@ -11,11 +11,12 @@ torch = pytest.importorskip("torch")
 
 from apiece.core.classes import ClassMap
 from apiece.deploy import export as module
-from apiece.deploy.export import export
+from apiece.deploy.export import export, export_prompts
 from apiece.errors import ExportError, UsageError
 from apiece.models import zoo
 from apiece.models.card import ModelCard
 from apiece.models.contract import Candidates
+from apiece.predict.prompt import PromptModel
 from apiece.predict.runtime_onnx import OnnxRuntime
 from apiece.train.checkpoint import save_weights
 
@@ -77,3 +78,24 @@ def test_int8_without_pictures_is_refused(run: Path, tmp_path: Path):
         export(run, tmp_path / "m.onnx", int8=True)
     with pytest.raises(UsageError, match=r"\.onnx"):
         export(run, tmp_path / "m.pt")
+
+
+def test_two_graphs_answer_prompts_like_the_network(run: Path, tmp_path: Path):
+    torch.manual_seed(3)
+    net = zoo.build("sam", "sam_lite0", 1)
+    save_weights(tmp_path / "weights.safetensors", net)
+    card = ModelCard.from_json((run / "card.json").read_text(), "card")
+    card = card.replace(family="sam", builder="sam_lite0", mask_frame="image")
+    (tmp_path / "card.json").write_text(card.to_json())
+    encoder, decoder = export_prompts(tmp_path, tmp_path / "out" / "m.onnx")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["m.decoder.onnx", "m.encoder.onnx"]
+    model = PromptModel(encoder, decoder)
+    assert model.card == card
+    answer = model.embed(np.zeros((60, 90, 3), dtype=np.uint8)).segment(points=[[30, 30]])
+    assert answer.size == (60, 90)
+
+
+def test_a_family_without_prompts_has_no_such_graphs(run: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="takes no prompts"):
+        export_prompts(run, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())

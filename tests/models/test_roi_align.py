@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 ops = pytest.importorskip("torchvision.ops")
 
-from apiece.models.roi_align import levels_of, roi_align, sample_rois, translations, with_picture
+from apiece.models.roi_align import align, levels_of, sample_rois, translations, walk, with_picture
 
 
 def pyramid_and_boxes(batch: int, seed: int = 0):
@@ -47,10 +47,22 @@ def test_level_by_size():
     assert levels_of(rois, 4, 2).tolist() == [0, 0, 1, 1, 2, 3, 3]
 
 
+def test_neighbours_follow_each_other():
+    _, boxes = pyramid_and_boxes(3)
+    rois = with_picture(boxes)
+    level = levels_of(rois, 4, 2)
+    order = walk(rois, level, 2)
+    assert sorted(order.tolist()) == list(range(len(rois)))
+    assert (level[order].diff() >= 0).all()
+    for k in range(4):
+        pictures = rois[order][level[order] == k, 0]
+        assert (pictures.diff() >= 0).all()
+
+
 class Align(torch.nn.Module):
     def forward(self, pyramid, boxes):
-        rois = with_picture(boxes)
-        return roi_align(pyramid, rois, levels_of(rois, len(pyramid), 2), 7, 2, 2)
+        features, order = align(pyramid, with_picture(boxes), 7)
+        return features[torch.argsort(order)]
 
 
 def test_onnxruntime_equals_eager_at_any_batch(tmp_path: Path):

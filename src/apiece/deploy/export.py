@@ -5,12 +5,14 @@ The graph takes uint8 RGB (B, H, W, 3) of the card's input size, any B, and retu
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 
 from apiece.core.frame import Frame
 from apiece.core.image import find_images, read_image
@@ -19,6 +21,8 @@ from apiece.deploy.parity import FLOAT32, INT8, Parity, Tolerance, compare
 from apiece.deploy.quantize import quantize
 from apiece.errors import ExportError, UsageError
 from apiece.models.card import METADATA_KEY, ModelCard
+from apiece.models.sam.net import SAM
+from apiece.models.sam.to_onnx import write_prompt_graphs
 from apiece.models.to_onnx import to_onnx
 from apiece.predict.runtime_onnx import OnnxRuntime
 from apiece.predict.runtime_torch import TorchRuntime
@@ -69,6 +73,55 @@ def export(
     finally:
         temporary.unlink(missing_ok=True)
     return parity
+
+
+def export_prompts(model: Path, out: Path) -> tuple[Path, Path]:
+    """Write the two graphs of a promptable network beside `out`, for `apiece.predict.prompt.PromptModel`.
+
+    model    a run's folder, or its weights.safetensors, of the family sam.
+    out      NAME.onnx gives NAME.encoder.onnx and NAME.decoder.onnx.
+    returns  both paths.
+    raises   UsageError when the family takes no prompts; ExportError when answers differ from the network's beyond
+             rounding; neither file is then written.
+    """
+    source = TorchRuntime(model)
+    if not isinstance(source.net, SAM):
+        raise UsageError(f"{model}: the family {source.card.family} takes no prompts; expected one of sam")
+    paths = out.with_suffix(".encoder.onnx"), out.with_suffix(".decoder.onnx")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".part-") as part:
+        encoder, decoder = (Path(part) / path.name for path in paths)
+        write_prompt_graphs(source.net, source.card, encoder, decoder)
+        worst = _prompt_difference(source.net, encoder, decoder)
+        if worst > PROMPT_TOLERANCE:
+            raise ExportError(
+                f"{paths[0]} was not written: the answers to prompts differ from those of {model} by {worst:.1e} of "
+                f"the largest logit (tolerance {PROMPT_TOLERANCE:.0e})."
+            )
+        encoder.replace(paths[0])
+        decoder.replace(paths[1])
+    return paths
+
+
+PROMPT_TOLERANCE = 1e-3
+
+
+def _prompt_difference(net: SAM, encoder: Path, decoder: Path) -> float:
+    """Worst difference of mask logits, relative to the largest, over boxes on a synthetic scene."""
+    from apiece.models.sam.mask_decoder import SINGLE
+    from apiece.models.sam.prompt_encoder import points_and_boxes
+    from apiece.predict.prompt import PromptModel
+
+    model = PromptModel(encoder, decoder)
+    scene = discs(np.random.default_rng(0), model.card.input_size, count=8)
+    found = model.embed(scene.image).segment(boxes=scene.instances.boxes)
+    if not len(found):  # an untrained network may draw nothing at all
+        return 0.0
+    with torch.inference_mode():
+        raw = net.raw(torch.from_numpy(scene.image).permute(2, 0, 1)[None].float())
+        prompts = points_and_boxes(None, None, torch.from_numpy(scene.instances.boxes.copy())[None])
+        expected = net.prompt(raw, *prompts).masks(SINGLE)[0, found.columns["prompt"].tolist(), 0].numpy()
+    return float(np.abs(found.columns["logits"] - expected).max() / np.abs(expected).max())
 
 
 CALIBRATION_PICTURES = 64

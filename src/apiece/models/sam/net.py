@@ -99,7 +99,7 @@ class SAM(Network):
             raise ValueError(f"{candidates} candidates from {MASKS} masks of {automatic.side**2} points")
         self.classes = classes
         self.normalize = Normalize(mean, std)
-        self.backbone = backbone  # type: ignore[assignment]
+        self.backbone = backbone
         self.neck = neck
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
