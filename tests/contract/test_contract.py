@@ -9,14 +9,23 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from lightning_fabric import Fabric
+
+from apiece.core.classes import ClassMap
 from apiece.core.frame import Frame
+from apiece.core.instances import Instances
+from apiece.core.masks import Masks
 from apiece.data.sample import Sample
 from apiece.data.synthetic import discs
 from apiece.evaluate import evaluate_instances
 from apiece.models.contract import Candidates
 from apiece.models.decode import decode
+from apiece.train.batches import Plan, batches
 from apiece.train.checkpoint import load_weights, save_weights
+from apiece.train.log import Log
+from apiece.train.loop import Schedule, fit
 from apiece.train.losses import loss_of
+from apiece.train.recipe import OptimiserRecipe
 from tiny import FAMILY_OF, build, confident
 
 SIDE = 128
@@ -110,13 +119,104 @@ def test_k_reached_is_reported(net):
 
 
 def classes(count: int):
-    from apiece.core.classes import ClassMap
-
     return ClassMap(tuple(f"class {i}" for i in range(count)))
 
 
 def scene(rng: np.random.Generator) -> Sample:
     return discs(rng, (SIDE, SIDE), count=6)
+
+
+def edge_cases() -> Instances:
+    """A disc in each corner and on each side, cut by the border; one pixel; one object that fills the picture."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    ends = (0, SIDE // 2, SIDE - 1)
+    centres = [(a, b) for a in ends for b in ends]
+    masks = [np.hypot(x - a, y - b) < 20 for a, b in centres]
+    masks += [(x == SIDE - 1) & (y == 3), np.ones((SIDE, SIDE), dtype=bool)]
+    return Instances(
+        (SIDE, SIDE), Masks.from_dense(np.stack(masks)), np.zeros(len(masks), np.int64), classes=classes(2)
+    )
+
+
+@pytest.mark.parametrize("batch", ["border", "empty", "mixed"])
+def test_objects_at_the_border_and_none_at_all_can_be_learnt(net, name, batch):
+    """The loss is finite, and so is the gradient, which reaches every parameter that is trained."""
+    nothing = Instances.empty((SIDE, SIDE), classes(2))
+    truth = {"border": [edge_cases()] * 2, "empty": [nothing] * 2, "mixed": [nothing, edge_cases()]}[batch]
+    net.train()
+    loss = loss_of(FAMILY_OF[name], net, 64)
+    targets = [loss.targets(instances) for instances in truth]
+    terms = loss(net.raw(noise(2)), targets, loss.normalisers(targets), 1, 0)
+    total = torch.stack(list(terms.values())).sum()
+    assert torch.isfinite(total)
+    assert all(value >= 0 for value in terms.values())
+    total.backward()
+    trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
+    assert trained
+    for parameter in trained.values():
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+    if batch != "empty":
+        assert sum(float(p.grad.abs().sum()) > 0 for p in trained.values()) > 0.8 * len(trained)
+
+
+@torch.inference_mode()
+def test_an_object_that_fills_the_picture_keeps_within_it(net):
+    found = contract(net, net(torch.full((1, 3, SIDE, SIDE), 255.0)))
+    decoded = decode(
+        found,
+        0,
+        Frame.letterbox((SIDE, SIDE), (SIDE, SIDE)),
+        classes(2),
+        threshold=1e-3,
+        boxes_from=net.boxes_from,
+    )
+    boxes = decoded.instances.boxes
+    assert (boxes >= 0).all()
+    assert (boxes <= SIDE).all()
+    assert decoded.instances.masks.size == (SIDE, SIDE)
+
+
+def test_training_goes_on_where_it_was_stopped(name, tmp_path: Path):
+    """Two steps, a crash, two more from the checkpoint: the very weights of four steps without a crash."""
+    samples = [scene(np.random.default_rng(i)) for i in range(4)]
+    plan = Plan(np.full(4, 0.25), batch=2, epoch_samples=4, seed=0)
+
+    def run(folder: Path, crash: bool, resume: bool = False) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        net = build(name, 1)
+        loss = loss_of(FAMILY_OF[name], net, 32)
+        folder.mkdir(exist_ok=True)
+
+        def stream(step: int):
+            for batch in batches(samples, plan, lambda sample, _: sample, loss.targets, first=step, last=4):
+                if crash and step == 2:
+                    raise KeyboardInterrupt
+                yield batch
+                step += 1
+
+        fit(
+            Fabric(accelerator="cpu", devices=1),
+            net,
+            loss,
+            stream,
+            Schedule(last=4, per_epoch=2, validate_every=100, checkpoint_every=2),
+            OptimiserRecipe(warmup_steps=1),
+            run=folder,
+            log=Log(folder, active=False),
+            resume=resume,
+            channels_last=False,
+            frozen_norm=False,
+            seed=0,
+        )
+        return net.state_dict()
+
+    whole = run(tmp_path / "whole", crash=False)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", crash=True)
+    resumed = run(tmp_path / "stopped", crash=False, resume=True)
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
 
 
 @pytest.mark.slow
