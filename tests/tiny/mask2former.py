@@ -21,7 +21,9 @@ def tiny_mask2former(
         pixel_decoder=PixelDecoder(
             body.channels, width=32, outputs=32, layers=1, heads=4, hidden=64, points=4
         ),
-        decoder=MaskedDecoder(classes, queries=12, width=32, outputs=32, layers=3, heads=4, hidden=64),
+        decoder=MaskedDecoder(
+            classes, queries=12, width=32, outputs=32, layers=3, heads=4, hidden=64, seeded=light
+        ),
         candidates=12,
         score_stride=4,
         points=1024,
