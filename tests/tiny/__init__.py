@@ -12,6 +12,7 @@ FAMILY_OF = {
     "mask_rcnn": "mask_rcnn",
     "mask_rcnn_v2": "mask_rcnn",
     "sam": "sam",
+    "sam_local": "sam",
     "semantic": "semantic",
     "solov2": "solov2",
     "solov2_dense": "solov2",

@@ -11,14 +11,14 @@ from apiece.models.sam.net import SAM, FusedEmbedding
 from apiece.models.sam.prompt_encoder import PromptEncoder
 
 
-def tiny_sam(classes: int = 1) -> SAM:
+def tiny_sam(classes: int = 1, local: bool = False) -> SAM:
     backbone = Backbone("test_efficientnet", levels=(1, 2, 3, 4))
     return SAM(
         classes=classes,
         backbone=backbone,
         neck=FusedEmbedding(backbone.channels, width=32),
         prompt_encoder=PromptEncoder(32, mask_width=8),
-        mask_decoder=MaskDecoder(width=32, heads=2, hidden=64, depth=1, iou_hidden=64),
+        mask_decoder=MaskDecoder(width=32, heads=2, hidden=64, depth=1, iou_hidden=64, local=local),
         mask_stride=2,
         size_divisor=16,
         frozen=False,
@@ -27,7 +27,12 @@ def tiny_sam(classes: int = 1) -> SAM:
     )
 
 
-BUILDERS = {"sam": tiny_sam}
+def tiny_sam_local(classes: int = 1) -> SAM:
+    """Masks start from ellipses about their prompts, as in `sam_lite0`."""
+    return tiny_sam(classes, local=True)
+
+
+BUILDERS = {"sam": tiny_sam, "sam_local": tiny_sam_local}
 
 
 def confident(net: SAM) -> SAM:

@@ -9,9 +9,10 @@ torch = pytest.importorskip("torch")
 
 from apiece.models.sam.automatic import Automatic, distinct, in_content
 from apiece.models.sam.image_encoder import Embedding, ImageEncoder, distances
-from apiece.models.sam.mask_decoder import MULTI, MaskDecoder
+from apiece.models.sam.mask_decoder import MULTI, MaskDecoder, distance_kernels, distance_maps, places
 from apiece.models.sam.net import SAM
 from apiece.models.sam.prompt_encoder import PromptEncoder, points_and_boxes
+from apiece.models.sam.prompts import INSIDE, LOWER_RIGHT, NOTHING, UPPER_LEFT
 from apiece.models.sam.tiny_vit import TinyViT
 from apiece.train.loop import optimiser
 from apiece.train.recipe import OptimiserRecipe
@@ -193,3 +194,21 @@ def test_too_many_candidates_are_refused():
             automatic=Automatic(side=2),
             candidates=13,
         )
+
+
+def test_an_ellipse_is_drawn_where_the_prompt_is():
+    """Before anything is learnt: inside a box's ellipse the logit is positive, outside negative."""
+    points = torch.tensor([[[[20.0, 30.0], [59.0, 49.0]], [[80.0, 70.0], [0.0, 0.0]]]])
+    labels = torch.tensor([[[UPPER_LEFT, LOWER_RIGHT], [INSIDE, NOTHING]]])
+    around = places(points, labels, (100, 100))
+    torch.testing.assert_close(around[0, 0], torch.tensor([0.4, 0.4, 0.195, 0.095]))
+    torch.testing.assert_close(around[0, 1], torch.tensor([0.805, 0.705, 0.1, 0.1]))
+    untouched = torch.tensor([2.0, 0.0, 0.0, 0.0]).expand(2, 1, 4)
+    kernels = distance_kernels(untouched, around[0])
+    logits = (kernels @ distance_maps(100, 100, kernels.device).flatten(2)).reshape(2, 100, 100)
+    y, x = torch.meshgrid(torch.arange(100.0) + 0.5, torch.arange(100.0) + 0.5, indexing="ij")
+    box = ((x - 40) / 19.5) ** 2 + ((y - 40) / 9.5) ** 2
+    point = ((x - 80.5) / 10) ** 2 + ((y - 70.5) / 10) ** 2
+    for logit, distance in ((logits[0], box), (logits[1], point)):
+        clear = (distance - 1).abs() > 1e-3
+        assert torch.equal((logit > 0)[clear], (distance < 1)[clear])

@@ -9,8 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from apiece.models.layers import resize, take, top
-from apiece.models.mask2former.pixel_decoder import Pixels
+from apiece.models.mask2former.pixel_decoder import Pixels, centres
 from apiece.models.mask2former.positions import sine_positions
+
+UNIT = 64.0
+"""Input pixels in which distances are counted, so that their squares stay small."""
 
 
 class Prediction(NamedTuple):
@@ -76,8 +79,9 @@ class MaskedDecoder(nn.Module):
     """Learnt queries, refined by layers that read the scales in turn, stride 32 first.
 
     queries  how many objects can be told at most.
-    seeded   queries start from the cells, of all scales, that look most like objects, and from their positions, instead
-             of learnt vectors: few pictures suffice to learn it (arXiv 2206.02777, section 3.3); not in the paper.
+    seeded   not in the paper: queries start from the cells, of all scales, that look most like objects (arXiv
+             2206.02777, section 3.3), instead of learnt vectors, and their masks from a disc about the cell. A few
+             dozen pictures then suffice. Needs mask features with distances (`append_distances`).
     hidden   of the layers' MLP; outputs: channels of the mask features.
     """
 
@@ -97,6 +101,10 @@ class MaskedDecoder(nn.Module):
         if seeded:
             self.seed = nn.Linear(width, width)
             self.seed_norm = nn.LayerNorm(width)
+            self.disc = nn.Linear(width, 4)
+            nn.init.zeros_(self.disc.weight)
+            with torch.no_grad():
+                self.disc.bias.copy_(torch.tensor([2.0, 0.0, 0.0, 0.0]))
         else:
             self.queries = nn.Parameter(torch.randn(queries, width))
             self.places = nn.Parameter(torch.randn(queries, width))
@@ -116,33 +124,72 @@ class MaskedDecoder(nn.Module):
         sizes = [(int(m.shape[2]), int(m.shape[3])) for m in scales]
         positions = [sine_positions(h, w, memory[0].shape[2], features.device) for h, w in sizes]
         # A reduced mask is the product with reduced features: once for each scale, not for each query and layer.
-        x, places = self._start(memory, positions)
+        x, places, cells = self._start(memory, positions, sizes)
         reduced = [resize(features, size).detach().flatten(2) for size in sizes]
         predictions = []
         for i, layer in enumerate(self.layers):
             scale = i % 3
             normal = self.norm(x)
-            embeddings = self.mask(normal)
+            embeddings = self._embeddings(normal, cells)
             if every:
                 predictions.append(Prediction(self.category(normal), embeddings))
             allowed = attention_mask(embeddings, reduced[scale])
             x = layer(x, places, memory[scale], positions[scale], allowed)
         normal = self.norm(x)
-        predictions.append(Prediction(self.category(normal), self.mask(normal)))
+        predictions.append(Prediction(self.category(normal), self._embeddings(normal, cells)))
         return predictions
 
-    def _start(self, memory: list[Tensor], positions: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """First state and places of the queries, (B, Q, C) each."""
+    def _start(
+        self, memory: list[Tensor], positions: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """First state and places of the queries, (B, Q, C) each, and the cells that they are (B, Q, 3: centre x, y,
+        stride; in `UNIT`s) where they are seeded."""
         batch = memory[0].shape[0]
         if not self.seeded:
-            return self.queries[None].expand(batch, -1, -1), self.places[None].expand(batch, -1, -1)
-        cells = self.seed_norm(self.seed(torch.cat(memory, dim=1)))
-        objects = self.category(self.norm(cells))[..., :-1].amax(dim=2)
+            return self.queries[None].expand(batch, -1, -1), self.places[None].expand(batch, -1, -1), None
+        vectors = self.seed_norm(self.seed(torch.cat(memory, dim=1)))
+        objects = self.category(self.norm(vectors))[..., :-1].amax(dim=2)
         index = top(objects, self.count)[1]
-        return take(cells, index), take(torch.cat(positions)[None].expand(batch, -1, -1), index)
+        cells = []
+        for (height, width), stride in zip(sizes, (32, 16, 8), strict=True):
+            extent = torch.tensor([width, height], device=objects.device) * (stride / UNIT)
+            centre = centres(height, width, objects.device) * extent
+            cells.append(torch.cat([centre, torch.full_like(centre[:, :1], stride / UNIT)], dim=1))
+        first, places, own = (
+            take(rows, index)
+            for rows in (vectors, *(torch.cat(x)[None].expand(batch, -1, -1) for x in (positions, cells)))
+        )
+        return first, places, own
+
+    def _embeddings(self, normal: Tensor, cells: Tensor | None) -> Tensor:
+        """Normalised states (B, Q, C) -> embeddings (B, Q, E), or (B, Q, E + 4) in float32 for seeded queries.
+
+        The last four turn `append_distances` into a - (distance / extent)², a disc whose centre, extent and height a
+        are learnt and start at the cell, three strides and 2.
+        """
+        embeddings: Tensor = self.mask(normal)
+        if cells is None:
+            return embeddings
+        x, y, stride = cells.unbind(dim=2)
+        height, width, right, down = self.disc(normal).float().unbind(dim=2)
+        sharpness = torch.exp(-width.clamp(-4.0, 4.0)) / (3.0 * stride).square()
+        x, y = x + right * stride, y + down * stride
+        disc = [height - sharpness * (x * x + y * y), 2 * sharpness * x, 2 * sharpness * y, -sharpness]
+        return torch.cat([embeddings.float(), torch.stack(disc, dim=2)], dim=2)
+
+
+def append_distances(features: Tensor) -> Tensor:
+    """Mask features (B, E, h, w) at stride 4 -> (B, E + 4, h, w) float32 with 1, x, y and x² + y², in `UNIT`s."""
+    batch, _, height, width = features.shape
+    y = (torch.arange(height, device=features.device) + 0.5) * (4 / UNIT)
+    x = (torch.arange(width, device=features.device) + 0.5) * (4 / UNIT)
+    y, x = y[:, None].expand(-1, width), x[None].expand(height, -1)
+    distances = torch.stack([torch.ones_like(x), x, y, x * x + y * y])
+    return torch.cat([features.float(), distances[None].expand(batch, -1, -1, -1)], dim=1)
 
 
 def attention_mask(embeddings: Tensor, reduced: Tensor) -> Tensor:
     """Embeddings (B, Q, E), features (B, E, N) -> (B, Q, N) bool: inside the query's mask; where that is empty, all."""
-    inside = embeddings.detach() @ reduced >= 0
+    with torch.autocast(embeddings.device.type, enabled=False):
+        inside = embeddings.detach().float() @ reduced.float() >= 0
     return inside | ~inside.any(dim=2, keepdim=True)

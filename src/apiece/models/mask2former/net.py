@@ -12,8 +12,8 @@ from torch import Tensor
 
 from apiece.models.backbones import Backbone, Normalize
 from apiece.models.layers import resize, take, top
-from apiece.models.mask2former.masked_attention import MaskedDecoder, Prediction
-from apiece.models.mask2former.pixel_decoder import PixelDecoder
+from apiece.models.mask2former.masked_attention import MaskedDecoder, Prediction, append_distances
+from apiece.models.mask2former.pixel_decoder import PixelDecoder, Pixels
 from apiece.models.network import Network
 from apiece.models.solov2.net import mask_boxes
 from apiece.models.tensors import CandidateTensors
@@ -69,13 +69,19 @@ class Mask2Former(Network):
 
     def raw(self, images: Tensor) -> Raw:
         """(B, 3, H, W) RGB 0…255 -> predictions of all layers."""
-        pixels = self.pixel_decoder(self.backbone(self.normalize(images)))
+        pixels = self._pixels(images)
         return Raw(self.decoder(pixels, every=True), pixels.features)
 
     def forward(self, images: Tensor) -> CandidateTensors:
         """(B, 3, H, W) RGB 0…255 -> K candidates per picture."""
-        pixels = self.pixel_decoder(self.backbone(self.normalize(images)))
+        pixels = self._pixels(images)
         return self.select(self.decoder(pixels, every=False)[-1], pixels.features)
+
+    def _pixels(self, images: Tensor) -> Pixels:
+        pixels: Pixels = self.pixel_decoder(self.backbone(self.normalize(images)))
+        if self.decoder.seeded:
+            return Pixels(pixels.scales, append_distances(pixels.features))
+        return pixels
 
     def select(self, last: Prediction, features: Tensor) -> CandidateTensors:
         """Score = category score × mean probability over the mask's pixels (section 4, "Instance segmentation")."""
@@ -134,7 +140,7 @@ def mask2former_lite0(classes: int) -> Mask2Former:
         classes=classes,
         backbone=backbone,
         pixel_decoder=PixelDecoder(
-            backbone.channels, width=128, outputs=128, layers=1, heads=4, hidden=256, points=4, located=True
+            backbone.channels, width=128, outputs=128, layers=1, heads=4, hidden=256, points=4
         ),
         decoder=MaskedDecoder(
             classes, seeded=True, queries=50, width=128, outputs=128, layers=3, heads=4, hidden=512

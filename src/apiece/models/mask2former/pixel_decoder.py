@@ -45,8 +45,6 @@ class PixelDecoder(nn.Module):
 
     width   channels of the scales; outputs: of the mask features.
     hidden  of the encoder layers' MLP; points: that deformable attention reads on each scale.
-    located  adds each pixel's position before the mask features, so that like objects differ from the first step;
-             not in the paper.
     """
 
     def __init__(
@@ -58,10 +56,8 @@ class PixelDecoder(nn.Module):
         heads: int,
         hidden: int,
         points: int,
-        located: bool = False,
     ) -> None:
         super().__init__()
-        self.located = located
         finest, *deep = inputs
         self.project = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, width, 1), group_norm(width)) for c in reversed(deep)
@@ -105,9 +101,6 @@ class PixelDecoder(nn.Module):
         ]
         lateral = self.lateral(finest)
         fine = self.smooth(lateral + resize(scales[-1], lateral.shape[-2:]))
-        if self.located:
-            height, wide = (int(n) for n in fine.shape[-2:])
-            fine = fine + sine_positions(height, wide, width, device).T.reshape(1, width, height, wide)
         return Pixels(scales, self.mask_features(fine))
 
 

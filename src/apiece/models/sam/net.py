@@ -15,7 +15,7 @@ from apiece.models.layers import ConvNormReLU, batch_norm, resize
 from apiece.models.network import Network
 from apiece.models.sam.automatic import Automatic, find
 from apiece.models.sam.image_encoder import Embedding, ImageEncoder, LayerNorm2d
-from apiece.models.sam.mask_decoder import Decoded, MaskDecoder
+from apiece.models.sam.mask_decoder import Decoded, MaskDecoder, places
 from apiece.models.sam.prompt_encoder import PromptEncoder
 from apiece.models.sam.prompts import MASKS
 from apiece.models.sam.tiny_vit import TinyViT
@@ -147,7 +147,8 @@ class SAM(Network):
             assert masked is not None
             dense = self.prompt_encoder.masks(masks, masked)
         position = self.prompt_encoder.pe_layer.grid(raw.picture.shape[-2], raw.picture.shape[-1])
-        answer: Decoded = self.mask_decoder(raw.picture, raw.finer, position, sparse, dense)
+        around = places(points, labels, raw.size)
+        answer: Decoded = self.mask_decoder(raw.picture, raw.finer, position, sparse, dense, around)
         return answer
 
     def forward(self, images: Tensor) -> CandidateTensors:
@@ -245,7 +246,7 @@ def sam_lite0(classes: int) -> SAM:
         backbone=backbone,
         neck=FusedEmbedding(backbone.channels, width=128),
         prompt_encoder=PromptEncoder(128, mask_width=16),
-        mask_decoder=MaskDecoder(width=128, heads=4, hidden=256, depth=2, iou_hidden=128),
+        mask_decoder=MaskDecoder(width=128, heads=4, hidden=256, depth=2, iou_hidden=128, local=True),
         mask_stride=4,
         size_divisor=32,
         frozen=False,
