@@ -151,6 +151,25 @@ def speed() -> str:
         f"{document['input'][1]}, {document['threads']} threads.\n\n"
         + table(["model", "picture", "objects, ours / theirs", "apiece s", "torchvision s", "ratio"], rows)
     )
+    document = json.loads((RESULTS / "mask2former.json").read_text())
+    checks = document["checks"]
+    rows = [
+        [
+            str(r["side"]),
+            r["who"],
+            f"{r['seconds']:.2f}",
+            str(r["objects"]),
+            f"{r['speedup']:.2f}×",
+            f"{checks[str(r['side'])]['iou_of_queries']:.4f}",
+        ]
+        for r in document["rows"]
+    ]
+    parts.append(
+        f"\n`python benchmarks/mask2former.py`: pixels to instance masks, Swin-T at full size, float32, "
+        f"{document['machine']['threads']} threads. The last column is the least IoU of a mask of ours with the "
+        "nearest of the masks that transformers' queries draw on the picture's own pixels (its post-processing goes "
+        "through 384 × 384).\n\n" + table(["input", "who", "s", "objects", "speed", "equal masks"], rows)
+    )
     return "\n".join(parts)
 
 

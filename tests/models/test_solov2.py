@@ -11,9 +11,9 @@ from apiece.core.classes import ClassMap
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
 from apiece.data.synthetic import discs
+from apiece.models.layers import mask_boxes
 from apiece.models.solov2.loss import SOLOv2Loss, assign, dice, shrink_mask
 from apiece.models.solov2.matrix_nms import matrix_nms
-from apiece.models.solov2.net import mask_boxes
 from tiny.solov2 import tiny_solov2, tiny_solov2_dense
 
 

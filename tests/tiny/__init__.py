@@ -9,6 +9,7 @@ import importlib
 FAMILY_OF = {
     "faster_rcnn": "mask_rcnn",
     "mask2former": "mask2former",
+    "mask2former_light": "mask2former",
     "mask_rcnn": "mask_rcnn",
     "mask_rcnn_v2": "mask_rcnn",
     "sam": "sam",

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from apiece.models.backbones import Backbone, Normalize
-from apiece.models.layers import resize, take, top
+from apiece.models.layers import mask_boxes, resize, take, top
 from apiece.models.mask2former.masked_attention import MaskedDecoder, Prediction, append_distances
 from apiece.models.mask2former.pixel_decoder import PixelDecoder, Pixels
 from apiece.models.network import Network
-from apiece.models.solov2.net import mask_boxes
 from apiece.models.tensors import CandidateTensors
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from apiece.models.layers import take, top
+from apiece.models.layers import mask_boxes, take, top
 from apiece.models.nms import nms_keep
 from apiece.models.sam.mask_decoder import MULTI
 from apiece.models.sam.prompt_encoder import points_and_boxes
 from apiece.models.sam.prompts import INSIDE, MASKS
-from apiece.models.solov2.net import mask_boxes
 from apiece.models.tensors import CandidateTensors
 
 if TYPE_CHECKING:

@@ -24,11 +24,10 @@ from torch import Tensor, nn
 
 from apiece.models.card import METADATA_KEY, ModelCard
 from apiece.models.contract import INPUT_NAME, OUTPUT_NAMES
-from apiece.models.layers import top
+from apiece.models.layers import mask_boxes, top
 from apiece.models.sam.mask_decoder import MULTI
 from apiece.models.sam.net import SAM, Raw
 from apiece.models.sam.prompts import DECODER, ENCODER, MASKS, PART_KEY, PROMPT_INPUTS
-from apiece.models.solov2.net import mask_boxes
 from apiece.models.to_onnx import OPSET
 
 

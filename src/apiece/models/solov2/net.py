@@ -19,6 +19,7 @@ from apiece.models.layers import (
     append_coordinates,
     batch_norm,
     group_norm,
+    mask_boxes,
     resize,
     take,
     top,
@@ -340,19 +341,6 @@ def points_nms(scores: Tensor) -> Tensor:
     """
     largest = F.max_pool2d(scores, 2, stride=1, padding=1)[:, :, :-1, :-1]
     return scores * (largest == scores).float()
-
-
-def mask_boxes(inside: Tensor) -> Tensor:
-    """Tight xyxy boxes, exclusive right and bottom, of (B, N, h, w) masks of 0 and 1; an empty one is 0, 0, 0, 0."""
-    height, width = inside.shape[-2:]
-    columns, rows = inside.amax(dim=-2), inside.amax(dim=-1)
-    x = torch.arange(width, device=inside.device, dtype=inside.dtype)
-    y = torch.arange(height, device=inside.device, dtype=inside.dtype)
-    filled = columns.amax(dim=-1)
-    left = torch.where(columns > 0, x, width).amin(dim=-1) * filled
-    upper = torch.where(rows > 0, y, height).amin(dim=-1) * filled
-    right, lower = (columns * (x + 1)).amax(dim=-1), (rows * (y + 1)).amax(dim=-1)
-    return torch.stack([left, upper, right, lower], dim=-1)
 
 
 PAPER_LEVELS = (
