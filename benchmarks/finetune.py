@@ -81,9 +81,32 @@ def run(recipe: str, data: str) -> dict[str, Any] | None:
         print(f"{recipe} on {data} failed:\n{done.stderr[-3000:]}", flush=True)
         return None
     row = {"recipe": recipe, "set": data, **json.loads(done.stdout.splitlines()[-1])}
+    if recipe.startswith("sam"):
+        row["box_prompt_iou"] = prompted(recipe, data, out)
     finished.write_text(json.dumps(row) + "\n")
     print(json.dumps(row), flush=True)
     return row
+
+
+def prompted(recipe: str, data: str, run: Path) -> float:
+    """Mean IoU of the answers to the true boxes of the held-out pictures, through the two exported graphs."""
+    from apiece.deploy.export import export_prompts
+    from apiece.predict.prompt import PromptModel
+    from apiece.train.recipe import read_recipe
+    from apiece.train.run import open_data
+
+    parsed = read_recipe(ROOT / "recipes" / f"{recipe}.yaml", list(SETS[data]))
+    assert parsed.validation is not None
+    model = PromptModel(*export_prompts(run, run / "prompt.onnx"))
+    overlaps: list[float] = []
+    for sample in open_data(parsed.validation, parsed.classes):
+        found = model.embed(sample.image).segment(boxes=sample.instances.boxes)
+        own = found.masks.iou(sample.instances.masks).toarray()
+        answered = dict(zip(found.columns["prompt"].tolist(), range(len(found)), strict=True))
+        overlaps += [
+            float(own[answered[i], i]) if i in answered else 0.0 for i in range(len(sample.instances))
+        ]
+    return sum(overlaps) / len(overlaps)
 
 
 def main() -> None:

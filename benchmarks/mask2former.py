@@ -200,7 +200,8 @@ def main() -> None:
                 overlap(in_onnx.masks.to_dense(), mine.masks.to_dense()).max(axis=1).min()
             )
             assert checks[side]["iou_of_queries"] > 0.999, checks[side]
-            assert checks[side]["score"] < 1e-4, checks[side]
+            # A pixel of an attention mask whose logit is nearly 0 may flip, and random weights have many of these.
+            assert checks[side]["score"] < 1e-3, checks[side]
             counts = (len(mine), len(in_onnx), len(theirs["segments_info"]))
             times = timed(sides, image, arguments.repeats)
             reference = statistics.median(list(times.values())[-1])

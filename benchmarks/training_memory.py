@@ -1,6 +1,6 @@
 """Peak memory of one training step on a picture with 1,000 objects at 1024 x 1024: every family, and torchvision.
 
-    python benchmarks/training_memory.py [--only NAME ...]
+    python benchmarks/training_memory.py [--only NAME ...]     the others keep the figures that they have
 
 Each runs in a process of its own, in float32 on the CPU, on the same picture and objects: build the network with
 random weights, make the targets, forward, backward. Counted is the process's peak resident memory; `base` is what
@@ -109,20 +109,20 @@ def main() -> None:
         run = ours if arguments.one in OURS else torchvision
         print(json.dumps(run(arguments.one)))
         return
-    rows = []
+    known = {row["who"]: row for row in json.loads(RESULTS.read_text())["rows"]} if RESULTS.exists() else {}
     for name in arguments.only:
         done = subprocess.run(
             [sys.executable, __file__, "--one", name], capture_output=True, text=True, check=False
         )
         if done.returncode:
             sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
-        rows.append({"who": name, **json.loads(done.stdout.splitlines()[-1])})
-        rows[-1]["of_torchvision"] = rows[-1]["peak_mb"] / rows[0]["peak_mb"]
+        known[name] = {"who": name, **json.loads(done.stdout.splitlines()[-1])}
         print(
-            "{who:45} peak {peak_mb:7.0f} MB  base {base_mb:5.0f} MB  {seconds:6.1f} s  {of_torchvision:.2f}".format(
-                **rows[-1]
-            )
+            "{who:45} peak {peak_mb:7.0f} MB  base {base_mb:5.0f} MB  {seconds:6.1f} s".format(**known[name])
         )
+    rows = [known[name] for name in (*PEERS, *OURS) if name in known]
+    for row in rows:
+        row["of_torchvision"] = row["peak_mb"] / rows[0]["peak_mb"]
     document = {
         "machine": platform.platform(),
         "side": SIDE,
@@ -130,8 +130,7 @@ def main() -> None:
         "max_masks": MAX_MASKS,
         "rows": rows,
     }
-    if list(arguments.only) == [*PEERS, *OURS]:
-        RESULTS.write_text(json.dumps(document, indent=2) + "\n")
+    RESULTS.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

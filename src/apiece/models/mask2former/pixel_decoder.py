@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from apiece.models.layers import group_norm, resize
 from apiece.models.mask2former.deformable_attention import DeformableAttention
@@ -93,8 +94,13 @@ class PixelDecoder(nn.Module):
             [sine_positions(h, w, width, device) + self.level[i] for i, (h, w) in enumerate(sizes)]
         )
         places = torch.cat([centres(h, w, device) for h, w in sizes])
+        # What a layer keeps for its gradient is half of a training step's memory, so it is computed twice instead.
+        again = self.training and torch.is_grad_enabled() and len(self.layers) > 1
         for layer in self.layers:
-            x = layer(x, positions, places, sizes)
+            if again:
+                x = checkpoint(layer, x, positions, places, sizes, use_reentrant=False)
+            else:
+                x = layer(x, positions, places, sizes)
         scales = [
             part.transpose(1, 2).reshape(-1, width, h, w)
             for part, (h, w) in zip(torch.split(x, [h * w for h, w in sizes], dim=1), sizes, strict=True)

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
 from apiece.models.network import Network
-from apiece.models.sam.mask_decoder import MULTI, SINGLE
+from apiece.models.sam.mask_decoder import MULTI, SINGLE, Decoded
 from apiece.models.sam.net import SAM, Raw
 from apiece.models.sam.prompts import INSIDE, LOWER_RIGHT, NOTHING, OUTSIDE, UPPER_LEFT
 
@@ -192,7 +193,7 @@ class SAMLoss:
         single = np.concatenate([points, outside])
         rows = np.concatenate([np.stack([single, np.zeros_like(single)], axis=1), boxes])
         labels = np.array([[INSIDE, NOTHING]] * len(single) + [[UPPER_LEFT, LOWER_RIGHT]] * n).reshape(-1, 2)
-        answer = self.net.prompt(raw, _tensor(rows, device)[None], _tensor(labels, device)[None])
+        answer = self._prompt(raw, _tensor(rows, device)[None], _tensor(labels, device)[None])
         iou = answer.iou[0].float()
         masks = answer._replace(kernels=answer.kernels[:, :p], maps=answer.maps[:, :p]).masks(MULTI)
         asked = _Answer(masks[0].flatten(0, 1).float(), [c for c in cells[:p] for _ in range(3)])
@@ -228,7 +229,7 @@ class SAMLoss:
         labels[:p, 1] = kind[:p]
         labels[p:] = NOTHING, UPPER_LEFT, LOWER_RIGHT
         labels[p:, 0] = kind[p:]
-        answer = self.net.prompt(
+        answer = self._prompt(
             raw,
             _tensor(rows, device)[None],
             _tensor(labels, device)[None],
@@ -242,6 +243,14 @@ class SAMLoss:
         out["iou"] = out["iou"] + ((answer.iou[0, :, 0].float() - again.iou).square() * of).sum()
         out["focal"] = 20.0 * out["focal"]
         return out
+
+    def _prompt(self, *prompts: Any) -> Decoded:
+        """`SAM.prompt`. Where only the decoder is trained, it is nearly all that a step keeps in memory, so it is
+        computed twice instead."""
+        if self.net.frozen:
+            again: Decoded = checkpoint(self.net.prompt, *prompts, use_reentrant=False)
+            return again
+        return self.net.prompt(*prompts)
 
 
 class _Draw:
