@@ -43,7 +43,7 @@ def of_transformers(model: Any, side: int, threshold: float) -> Callable[[Any], 
     import torch
     from transformers import Mask2FormerImageProcessor
 
-    from apiece.models.mask2former.net import IMAGENET_MEAN, IMAGENET_STD
+    from apiece.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 
     processor = Mask2FormerImageProcessor()
     mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
@@ -111,7 +111,7 @@ def agreement(model: Any, net: Any, image: Any, instances: Any, theirs: Any) -> 
     import torch
     import torch.nn.functional as F
 
-    from apiece.models.mask2former.net import IMAGENET_MEAN, IMAGENET_STD
+    from apiece.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 
     side = image.shape[0]
     mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))

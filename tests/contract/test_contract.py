@@ -160,23 +160,6 @@ def test_objects_at_the_border_and_none_at_all_can_be_learnt(net, name, batch):
         assert sum(float(p.grad.abs().sum()) > 0 for p in trained.values()) > 0.8 * len(trained)
 
 
-@torch.inference_mode()
-def test_an_object_that_fills_the_picture_keeps_within_it(net):
-    found = contract(net, net(torch.full((1, 3, SIDE, SIDE), 255.0)))
-    decoded = decode(
-        found,
-        0,
-        Frame.letterbox((SIDE, SIDE), (SIDE, SIDE)),
-        classes(2),
-        threshold=1e-3,
-        boxes_from=net.boxes_from,
-    )
-    boxes = decoded.instances.boxes
-    assert (boxes >= 0).all()
-    assert (boxes <= SIDE).all()
-    assert decoded.instances.masks.size == (SIDE, SIDE)
-
-
 def test_training_goes_on_where_it_was_stopped(name, tmp_path: Path):
     """Two steps, a crash, two more from the checkpoint: the very weights of four steps without a crash."""
     samples = [scene(np.random.default_rng(i)) for i in range(4)]

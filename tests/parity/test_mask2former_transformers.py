@@ -16,10 +16,10 @@ from apiece.core.classes import ClassMap
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
 from apiece.data.synthetic import discs
-from apiece.models.backbones import Backbone
+from apiece.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from apiece.models.mask2former.loss import Mask2FormerLoss
 from apiece.models.mask2former.masked_attention import MaskedDecoder, Prediction, attention_mask
-from apiece.models.mask2former.net import IMAGENET_MEAN, IMAGENET_STD, Mask2Former
+from apiece.models.mask2former.net import Mask2Former
 from apiece.models.mask2former.pixel_decoder import PixelDecoder
 from apiece.models.mask2former.weights import from_transformers
 from parity.table import record

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import torch
 
 from apiece.core.frame import Frame
 from apiece.core.image import find_images, read_image
@@ -22,8 +21,9 @@ from apiece.deploy.quantize import quantize
 from apiece.errors import ExportError, UsageError
 from apiece.models.card import METADATA_KEY, ModelCard
 from apiece.models.sam.net import SAM
-from apiece.models.sam.to_onnx import write_prompt_graphs
+from apiece.models.sam.to_onnx import answers_to_boxes, write_prompt_graphs
 from apiece.models.to_onnx import to_onnx
+from apiece.predict.prompt import PromptModel
 from apiece.predict.runtime_onnx import OnnxRuntime
 from apiece.predict.runtime_torch import TorchRuntime
 
@@ -107,21 +107,22 @@ PROMPT_TOLERANCE = 1e-3
 
 
 def _prompt_difference(net: SAM, encoder: Path, decoder: Path) -> float:
-    """Worst difference of mask logits, relative to the largest, over boxes on a synthetic scene."""
-    from apiece.models.sam.mask_decoder import SINGLE
-    from apiece.models.sam.prompt_encoder import points_and_boxes
-    from apiece.predict.prompt import PromptModel
+    """Worst difference of mask logits, relative to the largest, over boxes on a synthetic scene.
 
+    raises  ExportError when one side draws a mask where the other has none, or neither draws any.
+    """
     model = PromptModel(encoder, decoder)
     scene = discs(np.random.default_rng(0), model.card.input_size, count=8)
     found = model.embed(scene.image).segment(boxes=scene.instances.boxes)
-    if not len(found):  # an untrained network may draw nothing at all
-        return 0.0
-    with torch.inference_mode():
-        raw = net.raw(torch.from_numpy(scene.image).permute(2, 0, 1)[None].float())
-        prompts = points_and_boxes(None, None, torch.from_numpy(scene.instances.boxes.copy())[None])
-        expected = net.prompt(raw, *prompts).masks(SINGLE)[0, found.columns["prompt"].tolist(), 0].numpy()
-    return float(np.abs(found.columns["logits"] - expected).max() / np.abs(expected).max())
+    expected = answers_to_boxes(net, scene.image, scene.instances.boxes)
+    answered = found.columns["prompt"].tolist()
+    if not answered or any((expected[i] > 1e-2).any() for i in set(range(len(expected))) - set(answered)):
+        raise ExportError(
+            f"{encoder}: {len(answered)} of {len(expected)} boxes were answered with a mask, so that equality could "
+            "not be shown. Train the network first; if it is trained, the export is wrong."
+        )
+    own = expected[answered]
+    return float(np.abs(found.columns["logits"] - own).max() / np.abs(own).max())
 
 
 CALIBRATION_PICTURES = 64

@@ -47,6 +47,11 @@ class Backbone(nn.Module):
         return maps
 
 
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+"""Of RGB 0…255, as torchvision and timm have them."""
+
+
 class Normalize(nn.Module):
     """RGB 0…255 to what the backbone was trained on, inside the graph, so that no caller can get it wrong."""
 

@@ -10,15 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from apiece.models.backbones import Backbone, Normalize
+from apiece.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, Normalize
 from apiece.models.layers import mask_boxes, resize, take, top
 from apiece.models.mask2former.masked_attention import MaskedDecoder, Prediction, append_distances
 from apiece.models.mask2former.pixel_decoder import PixelDecoder, Pixels
 from apiece.models.network import Network
 from apiece.models.tensors import CandidateTensors
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class Raw(NamedTuple):

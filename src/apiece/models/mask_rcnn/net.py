@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from apiece.models.backbones import Backbone, Normalize
+from apiece.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, Normalize
 from apiece.models.fpn import FPN
 from apiece.models.layers import batch_norm, take, top
 from apiece.models.mask_rcnn import boxes as codec
@@ -22,9 +22,6 @@ from apiece.models.network import Network
 from apiece.models.nms import nms_keep, nms_keep_by_class
 from apiece.models.roi_align import align, sample_rois, with_picture
 from apiece.models.tensors import CandidateTensors
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 
 FINEST = 2
 """The finest map is P2, at stride 4."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from apiece.models.backbones import Backbone, Normalize
+from apiece.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, Normalize
 from apiece.models.layers import ConvNormReLU, batch_norm, resize
 from apiece.models.network import Network
 from apiece.models.sam.automatic import Automatic, find
@@ -20,9 +20,6 @@ from apiece.models.sam.prompt_encoder import PromptEncoder
 from apiece.models.sam.prompts import MASKS
 from apiece.models.sam.tiny_vit import TinyViT
 from apiece.models.tensors import CandidateTensors
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class Raw(NamedTuple):

@@ -18,6 +18,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
@@ -25,8 +27,9 @@ from torch import Tensor, nn
 from apiece.models.card import METADATA_KEY, ModelCard
 from apiece.models.contract import INPUT_NAME, OUTPUT_NAMES
 from apiece.models.layers import mask_boxes, top
-from apiece.models.sam.mask_decoder import MULTI
+from apiece.models.sam.mask_decoder import MULTI, SINGLE
 from apiece.models.sam.net import SAM, Raw
+from apiece.models.sam.prompt_encoder import points_and_boxes
 from apiece.models.sam.prompts import DECODER, ENCODER, MASKS, PART_KEY, PROMPT_INPUTS
 from apiece.models.to_onnx import OPSET
 
@@ -118,6 +121,18 @@ def write_prompt_graphs(net: SAM, card: ModelCard, encoder: Path, decoder: Path)
         card,
         DECODER,
     )
+
+
+@torch.inference_mode()
+def answers_to_boxes(
+    net: SAM, image: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """The network's own answers, for comparison: a picture of the input's size (H, W, 3) and boxes (P, 4) -> mask
+    logits (P, m, n)."""
+    raw = net.raw(torch.from_numpy(image).permute(2, 0, 1)[None].float())
+    prompts = points_and_boxes(None, None, torch.from_numpy(boxes.copy())[None])
+    logits: npt.NDArray[np.float32] = net.prompt(raw, *prompts).masks(SINGLE)[0, :, 0].numpy()
+    return logits
 
 
 def _write(

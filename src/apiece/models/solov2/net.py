@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from apiece.models.backbones import Backbone, Normalize
+from apiece.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, Normalize
 from apiece.models.fpn import FPN
 from apiece.models.layers import (
     ConvNormReLU,
@@ -27,9 +27,6 @@ from apiece.models.layers import (
 from apiece.models.network import Network
 from apiece.models.solov2.matrix_nms import matrix_nms
 from apiece.models.tensors import CandidateTensors
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class Level(NamedTuple):
