@@ -14,6 +14,22 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from apiece.cli_data import check, convert, formats
+from apiece.cli_tiles import (
+    WORK,
+    MicronsOption,
+    ObjectSizeOption,
+    OverlapOption,
+    ScaleOption,
+    ScalesOption,
+    TileOption,
+    TileOptions,
+    large_pictures,
+    remarks,
+    tile_options,
+    tiled_results,
+    tiling_of,
+)
 from apiece.errors import ApieceError, DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -185,6 +201,12 @@ def segment(
     images_of: Annotated[
         Path | None, typer.Option(help="A COCO ground truth whose image and category ids are kept.")
     ] = None,
+    tile: TileOption = False,
+    overlap: OverlapOption = None,
+    scale: ScaleOption = None,
+    object_size: ObjectSizeOption = None,
+    microns: MicronsOption = None,
+    scales: ScalesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write masks of every object: COCO JSON, overlays, label images, a table."""
@@ -192,15 +214,27 @@ def segment(
     from apiece.data.coco import read_coco
     from apiece.predict.load import load
     from apiece.predict.write import SCHEMA, Writer, counts
+    from apiece.predict.write_large import LargeWriter
 
-    files = find_images(paths)
+    tiles = tile_options(tile, overlap, scale, object_size, microns, scales)
+    files = find_images(paths) if tiles is None else large_pictures(paths)
     loaded = load(model)
     wanted = [f.strip() for f in formats.split(",") if f.strip()]
     truth = read_coco(images_of) if images_of else None
-    writer = Writer(out, wanted, loaded.card.classes, truth, inputs=files)
+    writer: Writer | LargeWriter = (Writer if tiles is None else LargeWriter)(
+        out, wanted, loaded.card.classes, truth, inputs=files
+    )
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
-    for result in results(loaded, files, threshold, keep_images="overlay" in wanted, quiet=as_json):
+    for result in results(
+        loaded,
+        files,
+        threshold,
+        keep_images="overlay" in wanted,
+        quiet=as_json,
+        tiles=tiles,
+        store=out / WORK,
+    ):
         error, own = result.error, []
         if result.instances is not None:
             try:
@@ -233,17 +267,24 @@ def count(
     paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     model: ModelOption = "cells",
     threshold: ThresholdOption = None,
+    tile: TileOption = False,
+    overlap: OverlapOption = None,
+    scale: ScaleOption = None,
+    object_size: ObjectSizeOption = None,
+    microns: MicronsOption = None,
+    scales: ScalesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Count objects, picture by picture and in total."""
     from apiece.core.image import find_images
     from apiece.predict.load import load
 
-    files = find_images(paths)
+    tiles = tile_options(tile, overlap, scale, object_size, microns, scales)
+    files = find_images(paths) if tiles is None else large_pictures(paths)
     loaded = load(model)
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
-    for result in results(loaded, files, threshold, keep_images=False, quiet=as_json):
+    for result in results(loaded, files, threshold, keep_images=False, quiet=as_json, tiles=tiles):
         rows.append(row(result, result.error))
         if result.error is not None:
             failed.append(result.error)
@@ -264,16 +305,30 @@ def count(
 
 
 def results(
-    model: Model, files: list[Path], threshold: float | None, *, keep_images: bool, quiet: bool
+    model: Model,
+    files: list[Path],
+    threshold: float | None,
+    *,
+    keep_images: bool,
+    quiet: bool,
+    tiles: TileOptions | None = None,
+    store: Path | None = None,
 ) -> Iterator[Result]:
-    """Go through pictures with a progress bar where a person is watching."""
+    """Go through pictures, whole or by tiles, with a progress bar where a person is watching."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    hidden = quiet or len(files) < 2 or not console.is_terminal
+    hidden = quiet or (len(files) < 2 and tiles is None) or not console.is_terminal
     with Progress(console=console, disable=hidden, transient=True) as progress:
         task = progress.add_task("segmenting", total=len(files))
+        if tiles is not None:
+
+            def show(path: Path, done: int, total: int) -> None:
+                progress.update(task, description=f"{path.name}, tiles", completed=done, total=total)
+
+            yield from tiled_results(model, files, threshold, tiles, store, show)
+            return
         for result in model.predict(files, threshold=threshold, keep_images=keep_images):
             progress.advance(task)
             yield result
@@ -290,17 +345,15 @@ def row(result: Result, error: str | None) -> dict[str, Any]:
         "by_class": None if found is None else dict(counts(found)),
         "truncated": None if found is None else found.truncated,
         "error": error,
+        **tiling_of(result),
     }
 
 
 def warn(result: Result, model: Model) -> None:
     """Say loudly what the count does not say."""
     assert result.instances is not None
-    if result.instances.truncated:
-        say(
-            f"TRUNCATED: {result.path}: {len(result.instances)} objects is all that {model.card.name} can find in "
-            "one picture; there are probably more, so the count is a lower bound. Cut the picture into tiles."
-        )
+    for remark in remarks(result, model):
+        say(remark)
     if model.card.box_masks:
         say(
             f"{result.path}: {model.card.name} predicts boxes only; every mask is its whole box, not an outline."
@@ -396,22 +449,6 @@ def evaluate(
 
 
 @app.command()
-def check(
-    data: Annotated[Path, typer.Argument(help="A folder with images/ and labels/, or a COCO document.")],
-    images: Annotated[Path | None, typer.Option(help="The picture folder of a COCO document.")] = None,
-    subset: Annotated[Path | None, typer.Option(help="Text file with the pictures to look at.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List every problem of a data set, with file, object and remedy; exit 1 when there are errors."""
-    from apiece.data.check import check as look
-
-    report = look(data, images, subset)
-    print(json.dumps(report.to_json()) if as_json else report.to_text())
-    if not report.ok:
-        raise typer.Exit(1)
-
-
-@app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="A training run's folder, or its weights.safetensors.")],
     out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
@@ -438,6 +475,11 @@ def export(
     report = run_export(model, out, int8, calibrate, images)
     print(report.to_text())
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB. Next: apiece segment PICTURES --model {out}")
+
+
+app.command()(check)
+app.command()(convert)
+app.command()(formats)
 
 
 def needs_torch(command: str) -> None:

@@ -9,6 +9,7 @@ ApieceError                 one sentence for the user, exit code 2
 ├── RecipeError             a training recipe that cannot be followed
 ├── ModelError              a network or model file that does not keep the contract
 │   └── WeightsError        weights that are missing, of another layout, or fail their checksum
+├── ConversionError         a conversion that would lose what `--strict` protects
 └── ExportError             an exported graph that does not equal its source
 
 A message says what was expected, what came, in which file and object, and what to do.
@@ -56,6 +57,12 @@ class ModelError(ApieceError):
 
 class WeightsError(ModelError):
     """Weights that are missing, of another layout, or fail their checksum."""
+
+
+class ConversionError(ApieceError):
+    """A conversion that would lose what `--strict` protects."""
+
+    exit_code = 1
 
 
 class ExportError(ApieceError):

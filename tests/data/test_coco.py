@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 
 from apiece.core.masks import Masks
 from apiece.data.coco import read_coco, read_predictions
+from apiece.data.coco_codes import all_hold
 from apiece.errors import AnnotationError
 from strategies import instances
 
@@ -245,6 +246,14 @@ def test_what_can_be_used_is_used_with_a_warning(tmp_path: Path, name: str):
     assert str(data.problems[0]).startswith(f'{path}: annotation 11 ("cell"): ')
 
 
+def test_new_ids_of_double_ones_stay_whole_numbers(tmp_path: Path):
+    content = document()
+    for row, number in zip(content["annotations"], (2**63 - 1, None, 2**63 - 1), strict=True):
+        row["id"] = number
+    data = read_coco(write(tmp_path, content), strict=False)
+    assert data.instances(1).columns["annotation_id"].tolist() == [2**63 - 1, 1, 2]
+
+
 def test_the_first_error_is_raised_with_the_number_of_the_others(tmp_path: Path):
     content = document()
     content["annotations"][0]["image_id"] = 5
@@ -350,6 +359,35 @@ def test_no_value_of_any_field_gets_past_the_reader(tmp_path_factory: pytest.Tem
             read_coco(path)
     else:
         assert len(read_coco(path).instances(1)) == len(found)
+
+
+CODES = st.text("0123456789PQ_`abomnno\x2fé", max_size=6)
+
+
+@given(
+    rows=st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=7), min_size=1, max_size=5),
+    data=st.data(),
+)
+@settings(max_examples=150, deadline=None)
+def test_codes_that_hold_are_those_that_decode(rows, data):
+    """Of many strings together, whole ones and ones with a character exchanged, put in or cut off."""
+    area = 240
+    texts = []
+    for row in rows:
+        counts = [*row, area - sum(row)] if sum(row) <= area else [area]
+        rle = oracle.frPyObjects({"size": [area, 1], "counts": counts}, area, 1)
+        texts.append(rle["counts"].decode())
+    if data.draw(st.booleans()):
+        i = data.draw(st.integers(0, len(texts) - 1))
+        place = data.draw(st.integers(0, len(texts[i])))
+        texts[i] = texts[i][:place] + data.draw(CODES) + texts[i][place + data.draw(st.integers(0, 2)) :]
+    try:
+        Masks.from_coco([{"size": [area, 1], "counts": text} for text in texts], (area, 1))
+        holds = True
+    except AnnotationError:
+        holds = False
+    assert all_hold(texts, area) == holds
+    assert not all_hold([*texts, [area]], area)  # a list is left to be decoded
 
 
 # ---- predictions

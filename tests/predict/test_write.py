@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import roifile
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from apiece.core.classes import ClassMap
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
 from apiece.data.coco import read_coco, read_predictions
+from apiece.data.formats import geojson, imagej
 from apiece.errors import DataError, ImageError, UsageError
 from apiece.predict.predictor import Result
 from apiece.predict.write import FORMATS, Writer, counts
@@ -51,7 +53,7 @@ def test_all_formats_tell_the_same_objects(tmp_path: Path):
         writer.add(one)
     writer.finish()
     assert {p.name for p in writer.written} == {p.name for p in (tmp_path / "out").iterdir()}
-    assert len(writer.written) == 3 * 2 + 2
+    assert len(writer.written) == 3 * 4 + 2
     predictions = read_predictions(tmp_path / "out" / "predictions.json")
     rows = list(csv.DictReader((tmp_path / "out" / "objects.csv").open()))
     for number, one in enumerate(several, start=1):
@@ -64,6 +66,15 @@ def test_all_formats_tell_the_same_objects(tmp_path: Path):
         labels = tifffile.imread(tmp_path / "out" / f"{one.path.stem}.labels.tif")
         assert labels.dtype == np.uint16
         assert Masks.from_label_image(labels) == expected.masks
+        for known, ending in ((geojson, "geojson"), (imagej, "rois.zip")):
+            source = known.open_source(tmp_path / "out" / f"{one.path.stem}.{ending}")
+            assert source.pictures[0].name == one.path.name
+            again = source.read(0)
+            assert again.masks == expected.masks
+            np.testing.assert_array_equal(again.scores, expected.scores)
+            assert [again.classes.names[i] for i in again.class_ids] == [
+                CLASSES.names[i] for i in expected.class_ids
+            ]
         own = [row for row in rows if row["file"] == str(one.path)]
         assert [int(r["object"]) for r in own] == list(range(1, len(expected) + 1))
         assert [int(r["area_px"]) for r in own] == expected.masks.areas.tolist()
@@ -183,7 +194,36 @@ def test_ids_of_the_truth_are_kept(tmp_path: Path):
     assert predictions.instances(77).masks == found().sorted_by_score().masks
 
 
-@pytest.mark.parametrize("formats", [["coco"], ["csv"], ["labels"], ["overlay"]])
+def test_outlines_for_qupath_and_imagej_say_what_they_are(tmp_path: Path):
+    writer = Writer(tmp_path, ["geojson", "imagej"], CLASSES)
+    own = writer.add(result(Path("in/a.png")))
+    writer.finish()
+    assert [path.name for path in own] == ["a.geojson", "a.rois.zip"]
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    assert [one["properties"]["objectType"] for one in features] == ["detection"] * 3
+    assert [round(one["properties"]["measurements"]["score"], 4) for one in features] == [0.9, 0.7, 0.5]
+    rois = roifile.roiread(tmp_path / "a.rois.zip")
+    assert [one.properties["score"] for one in rois] == pytest.approx([0.9, 0.7, 0.5])
+    assert [one.name for one in rois] == ["square-0001", "round-0002", "square-0003"]
+
+
+def test_areas_in_square_micrometres_where_a_picture_states_them(tmp_path: Path):
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros(SIZE, np.uint8), resolution=(20_000, 20_000), resolutionunit="CENTIMETER"
+    )
+    writer = Writer(tmp_path / "o", ["csv"], CLASSES)
+    writer.add(result(tmp_path / "a.tif"))
+    writer.add(result(tmp_path / "none.png"))
+    writer.finish()
+    rows = list(csv.DictReader((tmp_path / "o" / "objects.csv").open()))
+    assert [row["area_um2"] for row in rows] == ["16"] * 3 + [""] * 3
+    writer = Writer(tmp_path / "o", ["csv"], CLASSES)
+    writer.add(result(tmp_path / "none.png"))
+    writer.finish()
+    assert "area_um2" not in (tmp_path / "o" / "objects.csv").read_text()
+
+
+@pytest.mark.parametrize("formats", [["coco"], ["csv"], ["labels"], ["overlay"], ["geojson"], ["imagej"]])
 def test_a_write_that_fails_leaves_the_old_file_and_no_half_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, formats: list[str]
 ):
@@ -222,7 +262,7 @@ def test_without_a_picture_the_results_of_an_earlier_run_stay(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("formats", "says"),
-    [(["coc"], "Did you mean 'coco'"), (["geojson"], "no format 'geojson'"), ([], "got none")],
+    [(["coc"], "Did you mean 'coco'"), (["geo"], "no format 'geo'"), ([], "got none")],
 )
 def test_formats_that_cannot_be_meant_are_refused(tmp_path: Path, formats, says):
     with pytest.raises(UsageError, match=says):

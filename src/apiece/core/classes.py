@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,7 @@ class ClassMap:
             if isinstance(value, bool) or int(value) != value:
                 raise AnnotationError(f"category id is {value!r}; expected a whole number.")
         for what, values in (("class name", names), ("category id", ids)):
-            twice = sorted({repr(v) for v in values if values.count(v) > 1})
+            twice = sorted(repr(value) for value, times in Counter(values).items() if times > 1)
             if twice:
                 raise AnnotationError(
                     f"{what} {twice[0]} occurs more than once; expected it once. "

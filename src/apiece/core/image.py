@@ -450,5 +450,5 @@ def _damaged(name: str, error: Exception) -> ImageError:
 
 def _natural(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
     """Sorts digits by their number and the rest by letter, whatever the case; equal ones by name."""
-    parts = re.split(r"([0-9]+)", path.name.lower())
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts], path.name
+    parts = re.split(r"([0-9]+)", path.name.lower())  # every second one is a number
+    return [(i % 2 == 1, int(part) if i % 2 else 0, part) for i, part in enumerate(parts)], path.name

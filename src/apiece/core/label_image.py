@@ -52,15 +52,23 @@ def label_values(array: NDArray[np.generic]) -> Int64:
     return np.unique(_label_runs(array)[0]).astype(np.int64)
 
 
-def crops_of_labels(array: NDArray[np.generic]) -> Crops:
-    """One bitmap for every label in increasing order."""
+def crops_of_labels(array: NDArray[np.generic], max_pixels: int) -> Crops:
+    """One bitmap for every label in increasing order; `max_pixels` as in `Masks.from_label_image`."""
     values, line, start, length = _label_runs(array)
     order = np.argsort(values, kind="stable")
     values = values[order]
     owner = np.cumsum(np.diff(values, prepend=values[:1]) != 0, dtype=np.int64)
     runs = Runs(owner, line[order], start[order], length[order])
     count = int(owner[-1]) + 1 if owner.size else 0
-    return painted(runs, *bounds(runs, count))
+    offsets, shapes = bounds(runs, count)
+    needed = int((shapes[:, 0].astype(np.int64) * shapes[:, 1]).sum())
+    if needed > max_pixels:
+        raise GeometryError(
+            f"label image of {array.shape} has {count} labels that need {needed:,} crop pixels; expected at most "
+            f"{max_pixels:,}, as labels are objects, each in one place. Remedy: check that it is a label image and no "
+            "photograph, or raise max_pixels."
+        )
+    return painted(runs, offsets, shapes)
 
 
 def labels_of(

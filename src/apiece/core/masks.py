@@ -138,13 +138,15 @@ class Masks:
         return cls._of((height, width), store.tightened(bitmaps, corners))
 
     @classmethod
-    def from_label_image(cls, array: NDArray[np.generic]) -> Self:
+    def from_label_image(cls, array: NDArray[np.generic], *, max_pixels: int = MAX_PIXELS) -> Self:
         """From a label image (H, W) of whole numbers: a mask for every label but 0, by increasing label.
 
         `label_values(array)` gives the labels in the same order. A bool image is one object, or none.
-        raises  GeometryError if the array is not two-dimensional, not of whole numbers or holds a negative.
+        max_pixels  the most crop pixels that all objects together may need; a guard against pictures that are none
+                    of labels.
+        raises      GeometryError if the array is not two-dimensional, not of whole numbers or holds a negative.
         """
-        made = label_image.crops_of_labels(array)
+        made = label_image.crops_of_labels(array, max_pixels)
         return cls._of(_checked_size(np.shape(array)), made)
 
     @classmethod

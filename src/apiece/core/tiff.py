@@ -16,11 +16,14 @@ import numpy.typing as npt
 from PIL import TiffImagePlugin
 
 from apiece.core import orientation
-from apiece.core.tone import as_rgb, over_white, project, to_eight_bits
+from apiece.core.samples import MINISBLACK, MINISWHITE, RGB, Samples
 from apiece.errors import ImageError
 
-MINISWHITE, MINISBLACK, RGB, PALETTE, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
+PALETTE, CMYK, YCBCR, CIELAB = 3, 5, 6, 8
 UNCOMPRESSED, DEFLATE = (1,), (8, 32946)
+# Packings that Pillow's and OpenCV's libtiff undo; those that the former lists but its wheels lack are left out.
+PILLOW_UNPACKS = frozenset(TiffImagePlugin.COMPRESSION_INFO) - {50001}
+OPENCV_UNPACKS = (5, 7, 32773)
 PILLOW_READS = (np.bool_, np.uint8, np.uint16, np.int16, np.int32, np.float32)
 OPENCV_READS = (np.uint8, np.uint16, np.float32, np.float64)
 # An array of shape (H, W, C) that was written as H pages of W × C: no picture is that narrow.
@@ -40,24 +43,38 @@ class Plane:
     size         (height, width) as stored, before orientation.
     channels     samples of each pixel.
     dtype        type of a sample.
+    packing      TIFF's tag 259: how samples are compressed.
     photometric  TIFF's tag 262: how samples mean colour.
     extras       TIFF's tag 338 for the samples beyond colour: 0 unspecified, 1 and 2 alpha.
     orientation  TIFF's tag 274, 1 to 8.
     ifd          the one directory of the main chain that holds this plane whole, or None.
+    decode       gives the samples as (H, W, C).
+    stack        the series that the plane belongs to, and the `numbers` of its pages there.
     """
 
     size: tuple[int, int]
     channels: int
     dtype: np.dtype[Any]
+    packing: int
     photometric: int
     extras: tuple[int, ...]
     orientation: int
     ifd: int | None
     decode: Callable[[], npt.NDArray[Any]] = field(repr=False)
+    stack: Stack = field(repr=False)
+    numbers: tuple[int, ...]
+
+    @property
+    def samples(self) -> Samples:
+        """What the decoded numbers mean."""
+        return Samples(self.channels, self.photometric, self.extras)
 
     @property
     def is_ordinary(self) -> bool:
         """8-bit or 1-bit grey, colour, palette or CMYK in one directory: Pillow knows its colour rules."""
+        unknown = self.packing not in PILLOW_UNPACKS or not self.stack.pillow_opens
+        if unknown and self.photometric in (MINISWHITE, MINISBLACK, RGB):
+            return False  # JPEG 2000 and others, which tifffile decodes with the package imagecodecs
         if self.ifd is None or self.dtype not in (np.uint8, np.bool_):
             return self.photometric in (CMYK, YCBCR, CIELAB) and self.ifd is not None
         if self.photometric in (MINISWHITE, MINISBLACK, PALETTE):
@@ -66,22 +83,7 @@ class Plane:
 
     def to_rgb(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Decoded samples (H, W, C) as uint8 (H, W, 3) by the rules that `read_image` documents."""
-        if self.photometric == MINISWHITE:
-            values = ~values if values.dtype.kind in "biu" else -values
-        colours = 3 if self.photometric == RGB else 1
-        has_alpha = self.channels == colours + 1 and self.extras[:1] in ((1,), (2,))
-        if has_alpha and self.extras[0] == 1:  # colours are stored multiplied by their opacity
-            share = np.maximum(_opacity(values[..., -1:]), 1) / 255.0
-            values = np.concatenate([values[..., :-1] / share, values[..., -1:]], axis=2)
-        if self.photometric == RGB and self.channels in (3, 4):
-            rgb = to_eight_bits(values[..., :3])
-        elif self.channels == 1 or has_alpha:
-            rgb = as_rgb(to_eight_bits(values[..., 0]))
-        elif self.channels == 3:
-            rgb = np.stack([to_eight_bits(values[..., k]) for k in range(3)], axis=2)
-        else:
-            rgb = as_rgb(project(values))
-        return over_white(rgb, _opacity(values[..., -1])) if has_alpha else rgb
+        return self.samples.to_rgb(values)
 
 
 def open_plane(file: BinaryIO, name: str, page: int | None) -> Plane:
@@ -103,7 +105,7 @@ def open_plane(file: BinaryIO, name: str, page: int | None) -> Plane:
         # _multifile=False: an OME header names other files; what was given is read, nothing else.
         tiff = tifffile.TiffFile(file, _multifile=False)
         series = [one for one in tiff.series if not one.keyframe.is_reduced] or list(tiff.series)
-        return _choose([_Stack(one, file, name) for one in series], name, page)
+        return _choose([Stack(one, file, name) for one in series], name, page)
     except ImageError:
         raise
     except Exception as error:  # damaged headers surface as anything from struct.error to RecursionError
@@ -113,7 +115,7 @@ def open_plane(file: BinaryIO, name: str, page: int | None) -> Plane:
         ) from error
 
 
-def _choose(stacks: list[_Stack], name: str, page: int | None) -> Plane:
+def _choose(stacks: list[Stack], name: str, page: int | None) -> Plane:
     total = sum(stack.planes for stack in stacks)
     if not total:
         raise ImageError(f"{name}: this TIFF file holds no picture; expected at least one page.")
@@ -130,7 +132,7 @@ def _choose(stacks: list[_Stack], name: str, page: int | None) -> Plane:
     return stacks[chosen].plane(wanted - int(ends[chosen]) + stacks[chosen].planes)
 
 
-class _Stack:
+class Stack:
     """A series of equal pages, sorted into planes (each one picture) and the channels of a plane."""
 
     def __init__(self, series: Series, file: BinaryIO, name: str) -> None:
@@ -171,6 +173,17 @@ class _Stack:
             n for n, axis in zip(self.lead_shape, self.lead_axes, strict=True) if axis not in "CS"
         )
 
+    @property
+    def pillow_opens(self) -> bool:
+        """Whether Pillow opens this file: BigTIFF of the Motorola byte order it doesn't."""
+        parent = self.series.parent
+        return not (parent.is_bigtiff and parent.byteorder == ">")
+
+    def page(self, number: int) -> Page:
+        """tifffile's view of one page with all its tags; None if it lies in another file."""
+        page = self.series[number]
+        return page.aspage() if page is not None and page.is_frame and not page.is_virtual else page
+
     def describe(self) -> str:
         """The shape in words, for messages."""
         return f"axes {self.axes} = {' x '.join(map(str, self.shape))}"
@@ -198,11 +211,14 @@ class _Stack:
             size=(height, width),
             channels=channels,
             dtype=np.dtype(self.series.dtype),
+            packing=int(self.key.compression),
             photometric=int(self.key.photometric),
             extras=tuple(int(extra) for extra in self.key.extrasamples),
             orientation=self._orientation(),
             ifd=self._ifd(numbers[0]) if len(numbers) == 1 else None,
             decode=lambda: self._decode(numbers),
+            stack=self,
+            numbers=tuple(numbers),
         )
 
     def _orientation(self) -> int:
@@ -256,9 +272,17 @@ class _Stack:
         plain = self.key.bitspersample in (1, 8, 16, 32, 64) and int(self.key.predictor) in (1, 2)
         if (int(self.key.compression) in UNCOMPRESSED + DEFLATE and plain) or not isinstance(page.index, int):
             return _by_tifffile
-        if self.key.samplesperpixel == 1 and self.series.dtype in PILLOW_READS:
+        packing, samples = int(self.key.compression), self.key.samplesperpixel
+        if not self.pillow_opens:
+            return _by_tifffile
+        # Pillow swaps the bytes of packed samples of the Motorola order that libtiff has swapped already.
+        ordered = self.series.parent.byteorder == "<" or self.series.dtype.itemsize == 1
+        if packing in PILLOW_UNPACKS and ordered and samples == 1 and self.series.dtype in PILLOW_READS:
             return self._by_pillow
-        if self.key.samplesperpixel in (1, 3, 4) and self.series.dtype in OPENCV_READS:
+        side_by_side = samples == 1 or int(self.key.planarconfig) == 1  # OpenCV mixes up planes
+        known = samples == 1 or (samples in (3, 4) and int(self.key.photometric) == RGB)
+        known = known and self.series.dtype in OPENCV_READS
+        if packing in OPENCV_UNPACKS and known and side_by_side:
             return self._by_opencv
         return _by_tifffile
 
@@ -317,9 +341,8 @@ class _Stack:
     def _by_pillow(self, page: Page) -> npt.NDArray[Any]:
         with orientation.unguarded():
             self.file.seek(0)
-            picture = TiffImagePlugin.TiffImageFile(
-                self.file, self.name
-            )  # left open: the file is the caller's
+            # Left open: the file is the caller's. Without a name: Pillow would open the file of that name.
+            picture = TiffImagePlugin.TiffImageFile(self.file)
             picture.seek(page.index)
             values = np.array(picture)
         if self.key.photometric == MINISWHITE and values.dtype in (np.uint8, np.bool_):
@@ -346,14 +369,6 @@ class _Stack:
 def _by_tifffile(page: Page) -> npt.NDArray[Any]:
     values: npt.NDArray[Any] = page.asarray()
     return values
-
-
-def _opacity(alpha: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """An alpha channel as 0 to 255: the whole range of an integer type, 0 to 1 of a float."""
-    if alpha.dtype == np.uint8:
-        return alpha
-    top = float(np.iinfo(alpha.dtype).max) if alpha.dtype.kind in "iu" else 1.0
-    return (np.clip(np.nan_to_num(alpha.astype(np.float64) / top), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _brief(error: BaseException) -> str:

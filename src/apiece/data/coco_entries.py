@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from apiece.core.coco_polygons import FAR
+from apiece.data.json_text import parse_json, unreadable
 from apiece.data.problems import Severity
-from apiece.errors import AnnotationError
 
+Entry = dict[str, Any]
 NUMBERS = frozenset({int, float})
 HUGE = 1e300  # whole numbers may be longer than any float
 
@@ -35,36 +35,12 @@ def load_json(path: Path) -> Any:
     """
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise AnnotationError(f"{path}: there is no such file. Remedy: check the path.") from None
-    except IsADirectoryError:
-        raise AnnotationError(
-            f"{path}: is a folder; expected a JSON file. Remedy: name a file in it."
-        ) from None
     except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise unreadable(path, error) from None
     try:
         return importlib.import_module("orjson").loads(data)
     except (ImportError, ValueError):  # not installed; or not JSON, or JSON with NaN: json tells which
-        pass
-    try:
-        return json.loads(data)
-    except UnicodeDecodeError as error:
-        raise AnnotationError(
-            f"{path}: is not text ({error.reason} at byte {error.start}); expected JSON in UTF-8. "
-            "Remedy: name the annotation file, not a picture or an archive."
-        ) from None
-    except json.JSONDecodeError as error:
-        ends = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
-        what = "breaks off" if ends else "is not valid JSON"
-        raise AnnotationError(
-            f"{path}: {what} at line {error.lineno}, column {error.colno} ({error.msg}); expected one whole JSON "
-            "document. Remedy: copy or export the file again."
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(
-            f"{path}: is not JSON that can be read ({error}). Remedy: export the file again."
-        ) from None
+        return parse_json(path, data)
 
 
 def kind(value: Any) -> str:
@@ -89,10 +65,14 @@ def finite(value: Any) -> bool:
 
 def usable_box(box: Any) -> bool:
     """Whether a value is a COCO box: finite x, y, width and height, sides not negative."""
-    return isinstance(box, list) and len(box) == 4 and all(map(finite, box)) and box[2] >= 0 and box[3] >= 0
+    if type(box) is not list or len(box) != 4 or not set(map(type, box)) <= NUMBERS:
+        return False
+    x, y, width, height = box
+    inside: bool = -HUGE < x < HUGE and -HUGE < y < HUGE and 0 <= width < HUGE and 0 <= height < HUGE
+    return inside
 
 
-def check_outline(entry: dict[str, Any], height: int, width: int) -> tuple[Finding, ...]:
+def check_outline(entry: Entry, height: int, width: int) -> tuple[Finding, ...]:
     """What is wrong with an entry's `segmentation` and `bbox` on a picture of this size.
 
     The entry is mended in place where it can be: an empty segmentation is removed, a flat list of coordinates
@@ -127,6 +107,34 @@ def check_outline(entry: dict[str, Any], height: int, width: int) -> tuple[Findi
     return tuple(findings)
 
 
+def mend_crowd(entry: Entry) -> Finding | None:
+    """Make an entry's `iscrowd` 0 or 1; what is wrong if it isn't."""
+    crowd = entry.get("iscrowd", 0)
+    if type(crowd) is int and crowd in (0, 1):
+        entry["iscrowd"] = crowd
+        return None
+    entry["iscrowd"] = int(bool(crowd))
+    if crowd in (0, 1, None):
+        return None
+    text = f"has iscrowd {crowd!r}; expected 0 or 1. It is read as {entry['iscrowd']}."
+    return Finding("warning", text, "write 0 or 1.")
+
+
+def mend_area(entry: Entry) -> tuple[Finding, ...]:
+    """Remove an `area` that is none; what is wrong with area and box, of an entry whose outline is checked."""
+    findings: tuple[Finding, ...] = ()
+    if "area" in entry and not (finite(entry["area"]) and entry["area"] >= 0):
+        text = f"has area {entry['area']!r}; expected a number of pixels. The mask's own is taken."
+        findings = (Finding("warning", text, "nothing."),)
+        del entry["area"]
+    box = entry.get("bbox")
+    if entry.get("area") == 0 or (box is not None and (box[2] == 0 or box[3] == 0)):
+        sides = "" if box is None else f" (its bbox is {box[2]:g} wide and {box[3]:g} high)"
+        text = f"covers no area{sides}; expected a shape. It is kept, and counted, with what pixels it has."
+        findings += (Finding("warning", text, "delete the object, or redraw it."),)
+    return findings
+
+
 def _rle_fault(outline: Mapping[str, Any], height: int, width: int) -> str | None:
     size, counts = outline.get("size"), outline.get("counts")
     if not isinstance(size, list) or size != [height, width]:
@@ -138,22 +146,26 @@ def _rle_fault(outline: Mapping[str, Any], height: int, width: int) -> str | Non
     return f"has RLE counts that are {kind(counts)}; expected a text, or a list of whole numbers."
 
 
-def _check_polygons(entry: dict[str, Any], outline: list[Any], height: int, width: int) -> list[Finding]:
+def _check_polygons(entry: Entry, outline: list[Any], height: int, width: int) -> list[Finding]:
     findings: list[Finding] = []
     if set(map(type, outline)) <= NUMBERS:
         text = "holds one flat list of coordinates; expected a list of polygons. It is read as one polygon."
         findings.append(Finding("warning", text, "write [[x, y, x, y, ...]]."))
         outline = entry["segmentation"] = [outline]
-    faults = [_polygon_fault(part) for part in outline]
-    parts = [part for part, fault in zip(outline, faults, strict=True) if not fault]
-    if len(parts) < len(outline):
+    parts, low, high = outline, math.inf, -math.inf
+    for part in outline:
+        lowest, highest = _range(part)
+        low, high = min(low, lowest), max(high, highest)
+    if not -FAR <= low <= high <= FAR:  # one part at least is none
+        faults = [_polygon_fault(part) for part in outline]
+        parts = [part for part, fault in zip(outline, faults, strict=True) if not fault]
         fault = next(fault for fault in faults if fault)
         if not parts:
             return [*findings, _error(fault)]
         findings.append(Finding("error", fault, "redraw or delete that polygon.", "the polygon"))
         entry["segmentation"] = parts
+        low, high = min(map(min, parts)), max(map(max, parts))
     # Most outlines lie inside; only of the others x and y are told apart.
-    low, high = min(map(min, parts)), max(map(max, parts))
     if low < -1 or high > min(height, width) + 1:
         left, right = min(min(p[0::2]) for p in parts), max(max(p[0::2]) for p in parts)
         top, bottom = min(min(p[1::2]) for p in parts), max(max(p[1::2]) for p in parts)
@@ -167,6 +179,16 @@ def _check_polygons(entry: dict[str, Any], outline: list[Any], height: int, widt
             text = f"reaches beyond its image {span}."
             findings.append(Finding("warning", text, "nothing: what lies outside is cut off."))
     return findings
+
+
+def _range(part: Any) -> tuple[float, float]:
+    """The least and the greatest coordinate of a polygon; -inf and inf for what is none."""
+    if type(part) is list and len(part) >= 6 and len(part) % 2 == 0 and set(map(type, part)) <= NUMBERS:
+        low, high = min(part), max(part)
+        # A NaN, which min and max may pass over, shows in the sum; whole numbers may be longer than any float.
+        if -FAR <= low <= high <= FAR and not math.isnan(sum(part)):
+            return low, high
+    return -math.inf, math.inf
 
 
 def _polygon_fault(part: Any) -> str | None:

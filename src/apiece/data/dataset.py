@@ -11,9 +11,12 @@ from apiece.core.classes import ClassMap
 from apiece.core.image import image_size, read_image
 from apiece.core.instances import Instances
 from apiece.data.coco import CocoDataset, read_coco
+from apiece.data.formats import Source, detect_format
+from apiece.data.formats import open_source as open_annotations
+from apiece.data.formats.coco_pictures import PictureFinder, picture_folders
 from apiece.data.label_folder import Pair, is_label_folder, pair_files, read_labels, same_size
 from apiece.data.sample import Sample
-from apiece.errors import AnnotationError, DataError, UsageError, did_you_mean
+from apiece.errors import AnnotationError, DataError, did_you_mean
 
 Size = tuple[int, int]
 
@@ -64,6 +67,30 @@ class CocoLabels:
         if wrong:
             raise AnnotationError(wrong)
         return self.coco.instances(record.id)
+
+
+@dataclass(frozen=True, eq=False)
+class SourceLabels:
+    """Objects from annotations of any format; `places[i]` is the source's number of picture i."""
+
+    source: Source
+    places: tuple[int, ...]
+
+    @property
+    def classes(self) -> ClassMap:
+        """The source's classes."""
+        return self.source.classes
+
+    def read(self, index: int, size: Size) -> Instances:
+        """See Labels."""
+        picture = self.source.pictures[self.places[index]]
+        objects = self.source.read(self.places[index])
+        wrong = same_size(
+            f"{self.source.path}: {picture.name}", objects.size, picture.path or picture.name, size
+        )
+        if wrong:
+            raise AnnotationError(wrong)
+        return objects
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +183,10 @@ class Dataset(Sequence[Sample]):
                 f"{coco.path}: image {nameless[0]} has no file_name; expected the picture's path under {folder}."
                 " Remedy: add it."
             )
-        paths = [folder / record.file_name for record in records]
-        missing = tuple(path for path in paths if not path.is_file())
+        finder = PictureFinder([folder])
+        found = [finder.find(record.file_name) for record in records]
+        paths = [path or folder / record.file_name for path, record in zip(found, records, strict=True)]
+        missing = tuple(path for path, there in zip(paths, found, strict=True) if there is None)
         if missing and not allow_unlabelled:
             raise DataError(
                 f"{coco.path}: {_listed(missing)} not found; expected every image of the document under "
@@ -170,6 +199,51 @@ class Dataset(Sequence[Sample]):
             raise DataError(f"{coco.path}: no picture of it is in {folder}. Remedy: name the right folder.")
         kept, ids = tuple(path for path, _ in present), tuple(record.id for _, record in present)
         return cls(kept, ids, CocoLabels(coco, ids, kept), tuple(range(len(kept))), left_out=missing)
+
+    @classmethod
+    def from_source(
+        cls, source: Source, names: Collection[str] | None = None, *, allow_unlabelled: bool = False
+    ) -> Dataset:
+        """Annotations of any format, as `apiece.data.formats.open_source` gives them.
+
+        names             names, file names or stems of the pictures wanted; None for all.
+        allow_unlabelled  leave out pictures whose file wasn't found, and list them in `left_out`.
+        raises            DataError if picture files are missing, nothing is left, or two entries mean one file.
+        """
+        places = list(range(len(source.pictures)))
+        if names is not None:
+            wanted = match_names([picture.name for picture in source.pictures], names, str(source.path))
+            places = [i for i in places if source.pictures[i].name in wanted]
+        missing = tuple(Path(source.pictures[i].name) for i in places if source.pictures[i].path is None)
+        if missing and not allow_unlabelled:
+            raise DataError(
+                f"{source.path}: {_listed(missing)} not found; expected every picture that is annotated. Remedy: "
+                "name the picture folder, or pass allow_unlabelled=True to leave them out."
+            )
+        kept: list[int] = []
+        paths: list[Path] = []
+        entries: dict[Path, str] = {}
+        for i in places:
+            picture = source.pictures[i]
+            if picture.path is None:
+                continue
+            twin = entries.setdefault(picture.path, picture.name)
+            if twin != picture.name:
+                raise DataError(
+                    f"{source.path}: {twin!r} and {picture.name!r} both mean the file {picture.path}; expected a "
+                    "file each. Remedy: name the right picture folder, or correct the names."
+                )
+            kept.append(i)
+            paths.append(picture.path)
+        if not kept:
+            raise DataError(f"{source.path}: no picture of it was found. Remedy: name the picture folder.")
+        return cls(
+            tuple(paths),
+            tuple(source.pictures[i].id for i in kept),
+            SourceLabels(source, tuple(kept)),
+            tuple(range(len(kept))),
+            left_out=missing,
+        )
 
     @property
     def classes(self) -> ClassMap:
@@ -245,16 +319,19 @@ def open_dataset(
     images: str | Path | None = None,
     subset: str | Path | None = None,
     *,
+    format: str | None = None,
     class_name: str = "object",
     allow_unlabelled: bool = False,
 ) -> Dataset:
-    """Open a dataset of either layout.
+    """Open a dataset of any format.
 
-    path        a COCO document (.json), a folder with `images/` and `labels/` (or `masks/`), or a folder with
-                one COCO document (in it or in its `annotations/`).
-    images      the picture folder of a COCO document; without it `images/`, a folder of the document's
-                stem, and the document's own folder are tried, and the one that holds most pictures is taken.
+    path        a file or folder of annotations; the formats are those of apiece.data.formats.FORMATS, and a folder
+                with one COCO document (in it or in its `annotations/`) is COCO.
+    images      the picture folder, where pictures lie elsewhere. For a COCO document without it, `images/`, a
+                folder of the document's stem, and the document's own folder are tried, and the one that holds most
+                pictures is taken.
     subset      a text file with a picture's file name or stem on each line; # starts a comment.
+    format      the format's name; detected by default.
     class_name  what the objects of a label folder are called.
     raises      DataError or AnnotationError if the layout isn't one of these, or as Dataset.from_* do.
     """
@@ -262,17 +339,19 @@ def open_dataset(
     names = None if subset is None else read_subset(subset)
     if not path.exists():
         raise DataError(
-            f"{path}: not found; expected a folder or a COCO document (.json). Remedy: check the path."
+            f"{path}: not found; expected a file or folder of annotations. Remedy: check the path."
         )
-    if path.is_dir() and is_label_folder(path):
-        if images is not None:
-            raise UsageError(
-                f"{path}: a label folder has its pictures in images/; leave out the other folder."
-            )
+    if format is None:
+        format = detect_format(path)
+    if format == "labels" and images is None and is_label_folder(path):
         return Dataset.from_label_folder(path, class_name, names, allow_unlabelled=allow_unlabelled)
-    coco = read_coco(find_document(path))
-    folder = Path(images) if images is not None else picture_folder(coco)
-    return Dataset.from_coco(coco, folder, names, allow_unlabelled=allow_unlabelled)
+    if format == "coco":
+        coco = read_coco(find_document(path))
+        folder = Path(images) if images is not None else picture_folder(coco)
+        return Dataset.from_coco(coco, folder, names, allow_unlabelled=allow_unlabelled)
+    return Dataset.from_source(
+        open_annotations(path, images, format), names, allow_unlabelled=allow_unlabelled
+    )
 
 
 def read_subset(path: str | Path) -> tuple[str, ...]:
@@ -313,20 +392,15 @@ def picture_folder(coco: CocoDataset) -> Path:
     Tried are `images/`, a folder of the document's stem and the document's own folder, there and one up.
     """
     document = Path(coco.path)
-    places = [
-        base / name
-        for base in (document.parent, document.parent.parent)
-        for name in ("images", document.stem, document.stem.removeprefix("instances_"), ".")
-    ]
     names = [record.file_name for record in coco.images if record.file_name]
-    held = {place: sum((place / name).is_file() for name in names) for place in places if place.is_dir()}
-    best = max(held, key=lambda place: held[place], default=None)
-    if best is None or not held[best]:
+    stems = list(dict.fromkeys((document.stem, document.stem.removeprefix("instances_"))))
+    folders = picture_folders(document, None, stems, names)
+    if not folders:
         raise DataError(
-            f"{document}: none of its {len(names)} pictures lies in {', '.join(map(str, held))}. "
+            f"{document}: none of its {len(names)} pictures was found beside it or one folder up. "
             "Remedy: name the picture folder."
         )
-    return best
+    return folders[0]
 
 
 def match_names(files: Sequence[str], names: Iterable[str], source: str) -> set[str]:

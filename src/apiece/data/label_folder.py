@@ -1,11 +1,12 @@
 """Label images: one integer picture beside each photograph, 0 for background and k for object k.
 
-Layout: `root/images/NAME.png` with `root/labels/NAME.png` (or `root/masks/NAME.png`, `NAME_mask.png`).
+Layout: `root/images/NAME.png` with `root/labels/NAME.png` (or `root/masks/NAME.png`, `NAME_mask.png`), or both in
+subfolders of the same names. The stem of NAME.ome.tif is NAME.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from apiece.errors import AnnotationError, DataError, did_you_mean
 
 LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
 LABEL_FOLDERS = ("labels", "masks")
-LABEL_ENDINGS = ("", "_mask", "_label")
+LABEL_ENDINGS = ("", "_mask", "_masks", "_cp_masks", "_label", "_labels")  # those with s: Cellpose, Labkit
+OME_ENDINGS = (".ome.tif", ".ome.tiff")
 
 Size = tuple[int, int]
 
@@ -72,53 +74,80 @@ def pair_files(root: str | Path, names: Collection[str] | None = None) -> Pairin
         )
     labels = by_stem(labels_folder, LABEL_SUFFIXES)
     wanted = set(pictures) if names is None else select(pictures, names, root / "images")
-    pairs, unlabelled, used = [], [], set()
+    pairs, unlabelled = [], []
+    matched = match_stems(pictures, labels)
     for number, (stem, picture) in enumerate(pictures.items(), start=1):
-        key = next((stem + ending for ending in LABEL_ENDINGS if stem + ending in labels), None)
-        if key is not None:
-            used.add(key)
         if stem in wanted:
-            if key is None:
-                unlabelled.append(picture)
+            if stem in matched:
+                pairs.append(Pair(picture, labels[matched[stem]], number))
             else:
-                pairs.append(Pair(picture, labels[key], number))
+                unlabelled.append(picture)
+    used = set(matched.values())
     orphans = [path for stem, path in labels.items() if stem not in used] if names is None else []
     return Pairing(root, tuple(pairs), tuple(unlabelled), tuple(orphans))
 
 
-def by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
-    """The files of a folder by stem, in order of name; hidden files are passed over.
+def match_stems(pictures: Collection[str], labels: Collection[str]) -> dict[str, str]:
+    """The stem of each picture's label, for pictures that have one: the same stem, or with an ending such as _mask.
 
+    A label of the same stem as another picture is that picture's.
+    """
+    matched = {}
+    for stem in pictures:
+        for ending in LABEL_ENDINGS:
+            if stem + ending in labels and not (ending and stem + ending in pictures):
+                matched[stem] = stem + ending
+                break
+    return matched
+
+
+def stem_of(path: Path) -> str:
+    """The file's name without its suffix, which may be a double one: .ome.tif."""
+    ending = next((ending for ending in OME_ENDINGS if path.name.lower().endswith(ending)), path.suffix)
+    return path.name[: len(path.name) - len(ending)]
+
+
+def by_stem(folder: Path, suffixes: Collection[str], deep: bool = True) -> dict[str, Path]:
+    """The files of a folder by stem, in order of name; hidden ones are passed over.
+
+    deep    files of subfolders too, as "subfolder/stem".
     raises  DataError if two files share a stem, as then nobody can say which of them a label belongs to.
     """
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
+    for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
+        place = path.relative_to(folder)
+        if path.suffix.lower() not in suffixes or any(part.startswith(".") for part in place.parts):
             continue
-        if path.stem in files:
+        if path.is_dir():
+            continue
+        stem = place.with_name(stem_of(path)).as_posix()
+        if stem in files:
             raise DataError(
-                f"{folder}: {files[path.stem].name} and {path.name} share the stem {path.stem!r}; expected "
+                f"{folder}: {files[stem].name} and {path.name} share the stem {stem!r}; expected "
                 "one file a stem. Remedy: rename or remove one of them."
             )
-        files[path.stem] = path
+        files[stem] = path
     return files
 
 
-def select(files: dict[str, Path], names: Iterable[str], folder: Path) -> set[str]:
-    """The stems that file names or stems stand for.
+def select(files: Mapping[str, Path], names: Iterable[str], folder: Path) -> set[str]:
+    """The stems that file names, paths in the folder or stems stand for.
 
     raises  DataError naming the first name that no file of the folder has.
     """
-    by_name = {path.name: stem for stem, path in files.items()}
-    chosen = set()
+    known: dict[str, set[str]] = {}
+    for stem, path in files.items():
+        for key in {stem, path.relative_to(folder).as_posix(), path.name, stem_of(path)}:
+            known.setdefault(key, set()).add(stem)
+    chosen: set[str] = set()
     for name in names:
-        stem = by_name.get(Path(name).name) or (name if name in files else None)
-        if stem is None:
+        stems = known.get(name) or known.get(Path(name).name)
+        if stems is None:
             raise DataError(
                 f"{folder}: no picture is named {name!r}. {did_you_mean(name, files)[:400]} "
                 "Remedy: correct the name in the subset."
             )
-        chosen.add(stem)
+        chosen |= stems
     return chosen
 
 

@@ -8,19 +8,21 @@ from typing import Literal
 
 from apiece.errors import AnnotationError
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
 class Problem:
     """What is wrong, where, and what to do about it.
 
-    severity  "error": strict readers refuse the data; "warning": the data is used as it stands.
+    severity  "error": strict readers refuse the data; "warning": the data is used as it stands, but probably not
+              as meant; "note": nothing is wrong, but worth to know.
     file      the file, as the user named it.
     where     the object or entry inside the file, such as `annotation 41 ("cell")`; "" for the whole file.
     message   what came and what was expected.
     remedy    what to do.
     left_out  what a lenient reader leaves out because of it, such as "the object"; "" for nothing.
+    code      a short, stable name of the kind of problem, such as "near-duplicate"; "" for none.
     """
 
     severity: Severity
@@ -29,6 +31,7 @@ class Problem:
     message: str
     remedy: str
     left_out: str = ""
+    code: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.where}: " if self.where else f"{self.file}: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,9 @@ class ModelCard:
     metrics      measured figures, each key naming its definition.
     notes        known failures and limits, one sentence each.
     box_masks    the model predicts no outlines: every mask is its whole box, and says so.
+    object_size  typical (median) diameter of the training objects at the network's input, in its pixels: that of a
+                 disc of their area. None where it was not measured.
+    microns      width of an input pixel in µm at which it was trained; None where unknown or mixed.
     """
 
     name: str
@@ -50,6 +54,8 @@ class ModelCard:
     metrics: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     box_masks: bool = False
+    object_size: float | None = None
+    microns: float | None = None
 
     def __post_init__(self) -> None:
         if self.boxes_from not in ("masks", "network"):
@@ -60,6 +66,10 @@ class ModelCard:
             raise ModelError(f"card {self.name!r}: threshold must be between 0 and 1, got {self.threshold}")
         if len(self.input_size) != 2 or min(self.input_size) < 1:
             raise ModelError(f"card {self.name!r}: input_size must be (height, width), got {self.input_size}")
+        for name in ("object_size", "microns"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ModelError(f"card {self.name!r}: {name} must be a number above 0 or null, got {value}")
 
     def to_json(self) -> str:
         """The card as one JSON document."""

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from apiece.core.frame import Frame
-from apiece.core.image import read_image
+from apiece.core.image import ImageLimits, read_image
 from apiece.core.instances import Instances
+from apiece.core.windows import Windows
 from apiece.errors import ApieceError, GeometryError, UsageError
 from apiece.models.card import ModelCard
-from apiece.models.decode import decode
+from apiece.models.decode import Decoded, decode
 from apiece.predict.runtime import Runtime
+
+if TYPE_CHECKING:
+    from apiece.predict.large import Tiled
 
 RGB = npt.NDArray[np.uint8]
 
@@ -33,6 +38,7 @@ class Result:
     error      why it failed, one sentence that names the file, or None.
     empty      candidates over the threshold whose mask had no pixel, so that they are not among the objects.
     seconds    of network and decoding, this picture's share of its batch.
+    tiled      how it was cut into tiles, when it was.
     """
 
     path: Path
@@ -41,6 +47,7 @@ class Result:
     error: str | None
     empty: int = 0
     seconds: float = 0.0
+    tiled: Tiled | None = None
 
 
 class Model:
@@ -71,7 +78,65 @@ class Model:
         raises     ImageError or GeometryError when the picture can't be used.
         """
         lowest = self._threshold(threshold)
-        return self._segment([_as_image(picture)], lowest)[0][0]
+        return self._segment([_as_image(picture)], lowest)[0].instances
+
+    def segment_large(
+        self,
+        picture: str | Path | RGB | Windows,
+        *,
+        threshold: float | None = None,
+        scale: float | None = None,
+        object_size: float | None = None,
+        microns: float | None = None,
+        scales: Sequence[float] = (1.0,),
+        overlap: int | None = None,
+        offset: tuple[int, int] = (0, 0),
+        store: Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        page: int | None = None,
+        limits: ImageLimits | None = None,
+    ) -> Tiled:
+        """Objects of a picture of any size, by overlapping tiles; memory is that of a row of tiles and the objects.
+
+        picture      a path (any picture; TIFF and Zarr are read by windows), uint8 (H, W, 3) RGB, or Windows.
+        threshold    lowest score; the card's by default.
+        scale        pixels of the network's input per pixel of the picture. Or, instead,
+        object_size  typical diameter of an object in the picture's pixels: shown as large as in training; or
+        microns      width of a pixel in µm, where the card states its own; by default what the file says. With
+                     nothing known the scale is 1.
+        scales       factors of that scale, each gone through; the results are merged (`merge_scales`).
+        overlap      pixels that neighbouring tiles share; see `default_overlap`. An object that is larger is put
+                     together from pieces.
+        offset       (x, y) pixels by which the tiles are moved to the left and up.
+        store        folder for finished rows of tiles: a run that was interrupted goes on from there, with the same
+                     result. Its content is removed when all is done.
+        progress     called with tiles done and tiles in all.
+        page, limits as `open_windows`.
+
+        A picture that fits one tile is segmented as a whole, as `model(picture)` does, if no scale is asked for. A tile
+        in which the network finds all that it can is divided, so that no cap is met in silence: where even its
+        smallest parts are full, the result is `truncated` and names the place.
+        raises  UsageError, ImageError, GeometryError; DataError where the store can't be written.
+        """
+        # Imported late: it is not needed for a single picture.
+        from apiece.predict.large import segment_large
+
+        given = picture if isinstance(picture, str | Path | Windows) else _as_image(picture)
+        return segment_large(
+            self,
+            given,
+            threshold=self._threshold(threshold),
+            scale=scale,
+            object_size=object_size,
+            microns=microns,
+            scales=scales,
+            overlap=overlap,
+            offset=offset,
+            store=store,
+            progress=progress,
+            page=page,
+            limits=limits,
+        )
 
     def predict(
         self,
@@ -136,14 +201,15 @@ class Model:
             raise UsageError(f"threshold: expected a score above 0 and at most 1, got {value}")
         return value
 
-    def _segment(self, images: Sequence[RGB], threshold: float) -> list[tuple[Instances, int]]:
+    def segment_frames(
+        self, images: Sequence[RGB], frames: Sequence[Frame], threshold: float
+    ) -> list[Decoded]:
+        """Objects of pictures uint8 (H, W, 3), each laid into the network's input by its frame; one run."""
         card = self.card
-        frames = [Frame.letterbox((image.shape[0], image.shape[1]), card.input_size) for image in images]
         inputs = np.stack([frame.apply(image) for frame, image in zip(frames, images, strict=True)])
         candidates = self.runtime(inputs)
-        out = []
-        for i, frame in enumerate(frames):
-            decoded = decode(
+        return [
+            decode(
                 candidates,
                 i,
                 frame,
@@ -152,8 +218,13 @@ class Model:
                 boxes_from=card.boxes_from,
                 box_masks=card.box_masks,
             )
-            out.append((decoded.instances, decoded.empty))
-        return out
+            for i, frame in enumerate(frames)
+        ]
+
+    def _segment(self, images: Sequence[RGB], threshold: float) -> list[Decoded]:
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        frames = [Frame.letterbox(size, self.card.input_size) for size in sizes]
+        return self.segment_frames(images, frames, threshold)
 
 
 def _read(path: Path) -> RGB | str:

@@ -1,4 +1,5 @@
-"""What `apiece segment` writes: COCO JSON, overlays, label images, a table; whole files or none."""
+"""What `apiece segment` writes: COCO JSON, overlays, label images, outlines for QuPath and ImageJ, a table; whole
+files or none."""
 
 from __future__ import annotations
 
@@ -23,8 +24,14 @@ from apiece.predict.predictor import Result
 from apiece.predict.truth_ids import TruthIds
 
 SCHEMA = "apiece/segment/1"
-FORMATS = ("coco", "overlay", "labels", "csv")
+FORMATS = ("coco", "overlay", "labels", "csv", "geojson", "imagej")
 DOCUMENTS = {"coco": "predictions.json", "csv": "objects.csv"}
+SUFFIXES = {
+    "overlay": ".overlay.png",
+    "labels": ".labels.tif",
+    "geojson": ".geojson",
+    "imagej": ".rois.zip",
+}
 COLUMNS = ("file", "object", "class", "score", "area_px", "x", "y", "x1", "y1", "x2", "y2")
 
 
@@ -73,6 +80,9 @@ class Writer:
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._rows: list[list[Any]] = []
+        self._square_microns: list[
+            str
+        ] = []  # of each row; "" where the picture doesn't state its pixels' width
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -84,11 +94,13 @@ class Writer:
         raises  DataError, before anything is written, when a file would be an input or --images-of doesn't know
                 the picture; and when a file cannot be written.
         """
+        from apiece.data.formats.geojson import feature_collection
+        from apiece.data.formats.imagej import roi_archive
+
         assert result.instances is not None
         found = result.instances.sorted_by_score()
         stem = self._stem(result.path)
-        suffixes = {"overlay": ".overlay.png", "labels": ".labels.tif"}
-        targets = {f: self.folder / (stem + suffixes[f]) for f in self.formats if f in suffixes}
+        targets = {f: self.folder / (stem + SUFFIXES[f]) for f in self.formats if f in SUFFIXES}
         for target in targets.values():
             if self._is_input(target):
                 raise DataError(f"{target}: would be written over, but it is an input. Choose another --out.")
@@ -100,6 +112,11 @@ class Writer:
             write_image(targets["overlay"], overlay(image, found))
         if "labels" in targets:
             self._write_labels(targets["labels"], found)
+        if "geojson" in targets:
+            data = feature_collection(found, result.path.name, kind_of_object="detection")
+            self._write(targets["geojson"], data)
+        if "imagej" in targets:
+            self._write(targets["imagej"], roi_archive(found, result.path.name))
         self.written += targets.values()
         self._pictures += 1
         if "coco" in self.formats:
@@ -131,8 +148,13 @@ class Writer:
         if "csv" in self.formats:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(self._rows)
+            if any(self._square_microns):
+                writer.writerow((*COLUMNS, "area_um2"))
+                rows = zip(self._rows, self._square_microns, strict=True)
+                writer.writerows([*row, area] for row, area in rows)
+            else:
+                writer.writerow(COLUMNS)
+                writer.writerows(self._rows)
             self._write(self.folder / DOCUMENTS["csv"], text.getvalue().encode())
             self.written.append(self.folder / DOCUMENTS["csv"])
 
@@ -157,8 +179,12 @@ class Writer:
             self._annotations.append({**row, "category_id": categories[index]})
 
     def _add_rows(self, path: Path, found: Instances) -> None:
+        from apiece.data.formats.ome import microns_of_file
+
         areas, centres = found.masks.areas, found.masks.centroids
+        microns = microns_of_file(path)
         for i in range(len(found)):
+            self._square_microns.append("" if microns is None else f"{areas[i] * microns**2:.6g}")
             self._rows.append(
                 [
                     str(path),

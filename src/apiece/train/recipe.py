@@ -6,18 +6,14 @@ Unknown keys are refused with the nearest known one. Relative paths are relative
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from apiece.errors import RecipeError, did_you_mean
-
-
-class Section(BaseModel):
-    """Part of a recipe: frozen, and refuses keys that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from apiece.train.augmentation import AugmentRecipe
+from apiece.train.section import Section
 
 
 class ModelRecipe(Section):
@@ -39,26 +35,6 @@ class DataRecipe(Section):
     images: Path | None = None
     subset: Path | None = None
     groups: Path | None = None
-
-
-class AugmentRecipe(Section):
-    """Random changes of the training pictures; a probability of 0 or a range of one value turns a change off.
-
-    size         height and width of the training crop, pixels.
-    scale        factor range, relative to the scale that fits the whole picture into `size`.
-    min_visible  an object of which less than this fraction is left by the crop is dropped from the targets.
-    """
-
-    size: tuple[int, int]
-    scale: tuple[float, float] = (1.0, 1.0)
-    min_visible: float = Field(0.2, ge=0, le=1)
-    flip: bool = True
-    rotate90: bool = True
-    color: float = Field(0.0, ge=0, le=1)
-    invert: float = Field(0.0, ge=0, le=1)
-    grey: float = Field(0.0, ge=0, le=1)
-    blur: float = Field(0.0, ge=0, le=1)
-    noise: float = Field(0.0, ge=0, le=1)
 
 
 class OptimiserRecipe(Section):
@@ -171,24 +147,27 @@ def _first(error: ValidationError) -> str:
     problem = problems[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        section: type[Section] = Recipe
-        for part in problem["loc"][:-1]:
-            kinds: dict[str, type[Section]] = {
-                "model": ModelRecipe,
-                "train": DataRecipe,
-                "validation": DataRecipe,
-                "augment": AugmentRecipe,
-                "optimiser": OptimiserRecipe,
-            }
-            section = kinds[str(part)]
+        section = _section_at(problem["loc"][:-1])
         sentence = f"unknown key {where!r}. {did_you_mean(str(problem['loc'][-1]), section.model_fields)}"
     elif problem["type"] == "missing":
         sentence = f"the key {where!r} is missing"
     elif problem["type"] == "value_error":
-        sentence = str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
+        said = str(problem["ctx"]["error"]) if "ctx" in problem else problem["msg"]
+        sentence = f"{where}: {said}" if where else said
     else:
         sentence = f"{where}: {problem['msg']}, got {problem['input']!r}"
     return sentence + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _section_at(place: tuple[int | str, ...]) -> type[Section]:
+    """The section that lies at `place` in a recipe."""
+    section: type[Section] = Recipe
+    for key in place:
+        kind = section.model_fields[str(key)].annotation
+        section = next(
+            one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, Section)
+        )
+    return section
 
 
 def _resolve(recipe: Recipe, folder: Path) -> Recipe:

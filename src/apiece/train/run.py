@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +12,7 @@ import yaml
 from lightning_fabric import Fabric
 
 from apiece.core.classes import ClassMap
-from apiece.data.augment import (
-    Augment,
-    Blur,
-    ColorJitter,
-    Compose,
-    Flip,
-    Grey,
-    Invert,
-    Noise,
-    Rotate90,
-    ScaleCrop,
-)
+from apiece.data.augment import drawn_from
 from apiece.data.check import check
 from apiece.data.dataset import Dataset, open_dataset
 from apiece.errors import DataError, RecipeError, UsageError
@@ -32,12 +20,14 @@ from apiece.models import zoo
 from apiece.models.card import ModelCard
 from apiece.models.network import Network
 from apiece.models.pretrained import load_imagenet
+from apiece.train.augmentation import augmentation
 from apiece.train.batches import Batch, Plan, batches, sampling_weights
 from apiece.train.checkpoint import load_weights, save_weights
+from apiece.train.groups import read_groups
 from apiece.train.log import Log
 from apiece.train.loop import Loss, Schedule, fit, leave
 from apiece.train.losses import loss_of
-from apiece.train.recipe import AugmentRecipe, DataRecipe, Recipe, read_recipe
+from apiece.train.recipe import DataRecipe, Recipe, read_recipe
 from apiece.train.validate import validate
 
 
@@ -75,7 +65,8 @@ def _prepare(run: Path, recipe: Recipe, resume: bool) -> None:
             raise UsageError(
                 f"{run}: nothing to resume there. Start without --resume, or name the run with --out."
             )
-        if written.read_text(encoding="utf-8") != text:
+        # Read, so that a run of an earlier version, whose recipe lacks newer keys, goes on with their defaults.
+        if read_recipe(written) != recipe:
             raise RecipeError(
                 f"{written}: the run began with another recipe. Resume with the same one, or start a new run."
             )
@@ -100,14 +91,7 @@ def open_data(data: DataRecipe, classes: tuple[str, ...]) -> Dataset:
             "Make them equal, in this order."
         )
     if data.groups is not None:
-        try:
-            with data.groups.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{data.groups}: not a readable CSV ({error})") from None
-        if not rows or set(rows[0]) != {"image", "group"}:
-            raise RecipeError(f"{data.groups}: expected a CSV with the columns image,group")
-        dataset = dataset.with_groups({row["image"]: row["group"] for row in rows})
+        dataset = dataset.with_groups(read_groups(data.groups))
     return dataset
 
 
@@ -124,23 +108,6 @@ def refuse_errors(data: DataRecipe, log: Log) -> None:
         raise DataError(f"{report.errors[0]}{more}")
     if report.warnings:
         log.info(f"{data.path}: {len(report.warnings)} warnings, the first: {report.warnings[0]}")
-
-
-def augmentation(recipe: AugmentRecipe) -> Augment:
-    """The changes that a recipe asks for, geometry first."""
-    steps: list[Augment] = [ScaleCrop(recipe.size, recipe.scale, recipe.min_visible)]
-    if recipe.flip:
-        steps.append(Flip())
-    if recipe.rotate90:
-        steps.append(Rotate90())
-    steps += [
-        ColorJitter(recipe.color),
-        Invert(recipe.invert),
-        Grey(recipe.grey),
-        Blur(recipe.blur),
-        Noise(recipe.noise),
-    ]
-    return Compose(tuple(steps))
 
 
 def build(recipe: Recipe) -> tuple[Network, str]:
@@ -169,9 +136,10 @@ def _train(fabric: Fabric, recipe: Recipe, run: Path, resume: bool) -> None:
     held_out = open_data(recipe.validation, recipe.classes) if recipe.validation else None
     net, origin = build(recipe)
     loss: Loss = loss_of(recipe.model.family, net, recipe.max_masks)
-    augment = augmentation(recipe.augment)
+    weights = sampling_weights(recipe.balance, data.groups, data)
+    augment = augmentation(recipe.augment, drawn_from(data, weights))
     plan = Plan(
-        sampling_weights(recipe.balance, data.groups, data),
+        weights,
         recipe.batch,
         recipe.epoch_samples or len(data),
         recipe.seed,

@@ -1,4 +1,4 @@
-"""Synthetic scenes with exact ground truth, for tests, demonstrations and the proof of exports."""
+"""Discs: the first and simplest synthetic scene. Its stream of random numbers stays, recorded figures depend on it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def discs(
             visible -= hidden
             visible[number] = full[number] = np.count_nonzero(inside)
             window[inside] = number
-            shade = _colour(rng, int(class_ids[number - 1]), len(classes)) * (1 - 0.25 * depth)[..., None]
+            shade = colour_of(rng, int(class_ids[number - 1]), len(classes)) * (1 - 0.25 * depth)[..., None]
             if texture > 0:
                 grain = 1 + texture * rng.standard_normal(depth.shape, np.float32)
                 shade *= cv2.GaussianBlur(grain, (0, 0), 1.0)[..., None]
@@ -150,7 +150,7 @@ def _beside(rng: np.random.Generator, other: _Blob, radius: float, overlap: bool
     return other.x + distance * np.cos(angle), other.y + distance * np.sin(angle)
 
 
-def _colour(rng: np.random.Generator, index: int, classes: int) -> npt.NDArray[np.float32]:
+def colour_of(rng: np.random.Generator, index: int, classes: int) -> npt.NDArray[np.float32]:
     """R, G, B of an object: any bright colour for one class, a hue of its own for each of several."""
     if classes == 1:
         return rng.uniform(110, 235, 3).astype(np.float32)

@@ -1,0 +1,146 @@
+"""The commands that look at, convert, divide and make data sets; `cli` takes them in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from apiece.core.label_image import Policy
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+ImagesOption = Annotated[Path | None, typer.Option(help="The picture folder, where pictures lie elsewhere.")]
+FORMATS_HELP = (
+    "coco, coco-panoptic, yolo, labelme, voc, cityscapes, cvat, labelstudio, labels, mask-files, imagej, geojson or "
+    "mots"
+)
+
+
+@contextmanager
+def progress_bar(label: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr where a person is watching; yields what is to be called with steps done and of all."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def check(
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="Files or folders of annotations; several are splits that share no picture."),
+    ],
+    images: ImagesOption = None,
+    subset: Annotated[Path | None, typer.Option(help="Text file with the pictures to look at.")] = None,
+    given: Annotated[
+        str | None, typer.Option("--format", help=f"{FORMATS_HELP}; detected by default.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Data that must not share a picture with this; repeatable.")
+    ] = None,
+    cap: Annotated[
+        int | None, typer.Option(min=1, help="Most objects of a picture that a model finds; warns of more.")
+    ] = None,
+    input_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Longer side of a network's input; counts objects too small for it."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the report as one HTML file with pictures.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List every problem of a data set, with file, object and remedy; exit 1 when there are errors."""
+    from apiece.data.check import check as look
+
+    with progress_bar("checking", as_json) as progress:
+        report = look(
+            data,
+            images,
+            subset,
+            format=given,
+            against=against or (),
+            cap=cap,
+            input_size=input_size,
+            progress=progress,
+        )
+    if html is not None:
+        from apiece.data.checks.page import write_page
+
+        write_page(report, html)
+    print(json.dumps(report.to_json()) if as_json else report.to_text())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="A file or folder of annotations.")],
+    out: Annotated[
+        Path, typer.Argument(help="A folder, or for formats of one document its file. Must be new.")
+    ],
+    to: Annotated[str, typer.Option("--to", help=f"{FORMATS_HELP}.")],
+    given: Annotated[
+        str | None, typer.Option("--from", help="The source's format; detected by default.")
+    ] = None,
+    images: ImagesOption = None,
+    overlap: Annotated[
+        str, typer.Option(help="Who keeps a pixel where the format holds no overlaps: smaller, first or last.")
+    ] = "smaller",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing if anything would be lost; exit 1.")
+    ] = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Copy the pictures along.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Write annotations in another format, and say what that loses, object by object."""
+    from apiece.data.convert import convert as run_conversion
+    from apiece.data.formats import detect_format, format_of, open_source
+
+    format_of(to)
+    name = given or detect_format(source)
+    opened = open_source(source, images, name, strict=False)
+    with progress_bar("converting", as_json) as progress:
+        done = run_conversion(
+            opened,
+            name,
+            to,
+            out,
+            overlap=cast("Policy", overlap),
+            strict=strict,
+            pictures=pictures,
+            progress=progress,
+        )
+    print(json.dumps(done.to_json()) if as_json else done.to_text())
+
+
+def formats(as_json: JsonOption = False) -> None:
+    """List annotation formats: where their files lie, and what each can hold of an object."""
+    from apiece.data.formats.table import HEAD, table
+
+    lines = table()
+    if as_json:
+        rows = [
+            {"format": line.name, "title": line.title, "layout": line.layout}
+            | dict(zip(HEAD[1:], line.cells, strict=True))
+            for line in lines
+        ]
+        print(json.dumps({"schema": "apiece/formats/1", "formats": rows}))
+        return
+    for line in lines:
+        print(f"{line.name:16}{line.title}\n{'':16}{line.layout}")
+        lacks = [
+            f"{head}: {cell}"
+            for head, cell in zip(HEAD[1:], line.cells, strict=True)
+            if cell not in ("yes", "any", "kept")
+        ]
+        print(f"{'':16}{'; '.join(lacks) or 'holds everything'}")

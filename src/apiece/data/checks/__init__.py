@@ -1,0 +1,1 @@
+"""What `apiece check` looks for: one concept a module, pure functions of a picture and its objects."""
