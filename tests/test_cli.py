@@ -181,7 +181,7 @@ def test_bad_pictures_do_not_stop_the_others_and_are_named(apiece, toy: Path, tm
         (["count", "IMAGE", "-m", "TOY", "--score", "0"], "threshold"),
         (["count", "IMAGE", "-m", "TOY", "--score", "x"], "--score"),
         (["segment", "IMAGE", "-m", "TOY", "--out", "TEXT.onnx"], "TEXT.onnx"),
-        (["segment", "IMAGE", "-m", "TOY", "--as", "geojson"], "no format 'geojson'"),
+        (["segment", "IMAGE", "-m", "TOY", "--as", "geo"], "no format 'geo'"),
         (["segment", "IMAGE", "-m", "TOY", "--as", ","], "got none"),
         (["demo", "--picture", "coin"], "Did you mean 'coins'"),
         (["count", "EMPTY_FOLDER", "-m", "TOY"], "EMPTY_FOLDER"),

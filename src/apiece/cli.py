@@ -126,12 +126,12 @@ def demo(
 ) -> None:
     """Segment and count a real picture with the bundled model."""
     from apiece.predict.load import load
-    from apiece.predict.write import FORMATS, Writer
+    from apiece.predict.write import Writer
 
     started = time.perf_counter()
     path = shipped_picture(picture)
     model = load(DEMO_MODELS.get(picture, "things"))
-    writer = Writer(out, FORMATS, model.card.classes, inputs=[path])
+    writer = Writer(out, ("coco", "overlay", "labels", "csv"), model.card.classes, inputs=[path])
     result = next(model.predict([path], keep_images=True))
     if result.instances is None:
         raise DataError(result.error)
@@ -196,7 +196,7 @@ def segment(
     paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     model: ModelOption = "cells",
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("apiece-out"),
-    formats: Annotated[str, typer.Option("--as", help="Any of coco,overlay,labels,csv.")] = "coco,overlay",
+    formats: Annotated[str, typer.Option("--as", help="Any of coco,overlay,labels,csv,geojson,imagej.")] = "coco,overlay",
     threshold: ThresholdOption = None,
     images_of: Annotated[
         Path | None, typer.Option(help="A COCO ground truth whose image and category ids are kept.")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from apiece.errors import UsageError
+
 if TYPE_CHECKING:
     from apiece.core.label_image import Policy
 
@@ -56,11 +58,28 @@ def check(
     html: Annotated[
         Path | None, typer.Option(help="Write the report as one HTML file with pictures.")
     ] = None,
+    show: Annotated[
+        Path | None,
+        typer.Option("--show-augmented", help="Write a sheet of augmented pictures (.png), and stop."),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe whose augmentation --show-augmented shows; all without.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of --show-augmented.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """List every problem of a data set, with file, object and remedy; exit 1 when there are errors."""
     from apiece.data.check import check as look
 
+    if show is not None:
+        from apiece.data.show import show_augmented
+
+        if len(data) > 1:
+            raise UsageError("--show-augmented: shows one data set; name one.")
+        print(show_augmented(data[0], show, recipe, seed, images=images, subset=subset, format=given))
+        return
+    if recipe is not None:
+        raise UsageError("--recipe: has a meaning with --show-augmented only.")
     with progress_bar("checking", as_json) as progress:
         report = look(
             data,
@@ -92,7 +111,8 @@ def convert(
     ] = None,
     images: ImagesOption = None,
     overlap: Annotated[
-        str, typer.Option(help="Who keeps a pixel where the format holds no overlaps: smaller, first or last.")
+        str,
+        typer.Option(help="Who keeps a pixel where the format holds no overlaps: smaller, first or last."),
     ] = "smaller",
     strict: Annotated[
         bool, typer.Option("--strict", help="Write nothing if anything would be lost; exit 1.")

@@ -928,3 +928,15 @@ def test_what_cannot_be_written_is_refused(tmp_path, name, array, words):
     with pytest.raises(ImageError, match=words):
         write_image(tmp_path / name, array)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plain_grey_tiff_is_turned_upright_and_read_from_what_was_given(tmp_path):
+    """Pillow, given a name, maps the file of that name into memory: unturned, and maybe another file."""
+    stored = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, stored, extratags=[(274, "H", 1, 6, True)])
+    upright = np.rot90(stored, -1)
+    assert np.array_equal(read_image(path)[..., 0], upright)
+    data = path.read_bytes()
+    tifffile.imwrite(path, stored + 100, extratags=[(274, "H", 1, 6, True)])
+    assert np.array_equal(decode_image(data, str(path))[..., 0], upright)

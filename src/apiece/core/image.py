@@ -245,7 +245,8 @@ def _read_tiff(file: BinaryIO, name: str, limits: ImageLimits, page: int | None)
     with unguarded():
         try:
             file.seek(0)
-            picture = TiffImagePlugin.TiffImageFile(file, name)
+            # Without the name: Pillow would map that file into memory and skip the orientation.
+            picture = TiffImagePlugin.TiffImageFile(file)
             picture.seek(plane.ifd or 0)
             picture.load()  # turns it upright, too
         except Exception as error:  # libtiff, struct, tag parsing: each has its own errors
@@ -356,15 +357,15 @@ def _header(
     with unguarded():
         try:
             if kind == "JPEG":
-                picture = JpegImagePlugin.JpegImageFile(file, name)
+                picture = JpegImagePlugin.JpegImageFile(file)
             elif kind == "PNG":
-                picture = PngImagePlugin.PngImageFile(file, name)
+                picture = PngImagePlugin.PngImageFile(file)
                 if late_exif is not None:
                     picture.info.setdefault("exif", late_exif)
             elif kind == "WebP":
-                picture = WebPImagePlugin.WebPImageFile(file, name)
+                picture = WebPImagePlugin.WebPImageFile(file)
             else:
-                picture = BmpImagePlugin.BmpImageFile(file, name)
+                picture = BmpImagePlugin.BmpImageFile(file)
             orientation_of(picture)  # parsed now, while its warnings are kept quiet
             pages = int(getattr(picture, "n_frames", 1))
         except Exception as error:  # a damaged header surfaces as anything from SyntaxError to struct.error
