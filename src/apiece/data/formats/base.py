@@ -163,9 +163,7 @@ class Target(ABC):
             stem = f"{first}-{number}"
         self._taken.add(stem.lower())
         if number > 1:
-            self.notes.append(
-                f"{picture.name}: is called {stem}{suffix}, another picture has its name."
-            )
+            self.notes.append(f"{picture.name}: is called {stem}{suffix}, another picture has its name.")
         return PurePosixPath(stem + suffix)
 
     def copy_picture(self, picture: Picture, to: str | PurePosixPath) -> None:
@@ -183,6 +181,15 @@ class Target(ABC):
         except OSError as error:
             raise DataError(f"{place}: cannot be written ({error.strerror}).") from None
         self._copied.append(place)
+
+    def append(self, to: str, text: str) -> None:
+        """Write on at the end of a text file within the folder, so that no document is held in memory."""
+        place = self.folder / to
+        try:
+            with place.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+        except OSError as error:
+            raise DataError(f"{place}: cannot be written ({error.strerror}).") from None
 
     def return_pictures(self) -> None:
         """Remove the pictures that were copied along, and folders that held nothing else."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from apiece.core.classes import ClassMap
 from apiece.core.image import SUFFIXES
 from apiece.data.formats.base import Picture, Size
 from apiece.data.problems import Problem
-from apiece.errors import DataError
+from apiece.errors import AnnotationError, DataError
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,33 @@ class PictureFolders:
                 if name in known:
                     return known[name]
         return None
+
+
+def overviews(
+    files: Sequence[Path],
+    overview: Callable[[Path], tuple[Companion, set[str]]],
+    strict: bool,
+    problems: list[Problem],
+) -> tuple[list[Companion], ClassMap]:
+    """What annotation files say of their pictures, and the classes in all of them, sorted by name.
+
+    raises  AnnotationError for the first file that can't be read, with `strict` or where it is the only one; else it
+            is a problem.
+    """
+    companions: list[Companion] = []
+    names: set[str] = set()
+    for file in files:
+        try:
+            companion, found = overview(file)
+        except AnnotationError as error:
+            if strict or len(files) == 1:
+                raise
+            message, _, remedy = str(error).removeprefix(f"{file}: ").partition(" Remedy: ")
+            problems.append(Problem("error", str(file), "", message, remedy, "the picture"))
+            continue
+        companions.append(companion)
+        names |= found
+    return companions, ClassMap(tuple(sorted(names)))
 
 
 def pictures_of(

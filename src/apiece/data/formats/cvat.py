@@ -37,7 +37,7 @@ from apiece.data.formats.cvat_shapes import add_shape
 from apiece.data.formats.cvat_video import CvatVideoSource, open_video
 from apiece.data.formats.drawing import Drawing, rectangles, row_counts
 from apiece.data.problems import Problem, refuse
-from apiece.errors import AnnotationError, DataError
+from apiece.errors import AnnotationError
 
 NAME = "cvat"
 TITLE = "CVAT for images 1.1"
@@ -161,9 +161,10 @@ class CvatTarget(Target):
     def __init__(self, folder: Path, classes: ClassMap, *, pictures: bool = True) -> None:
         super().__init__(folder, classes, pictures=pictures)
         labels = "".join(f"<label><name>{_text(name)}</name></label>" for name in classes.names)
-        self._append(
+        self.append(
+            DOCUMENT,
             '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
-            f"<meta><task><mode>annotation</mode><labels>{labels}</labels></task></meta>\n"
+            f"<meta><task><mode>annotation</mode><labels>{labels}</labels></task></meta>\n",
         )
         self._count = 0
 
@@ -173,25 +174,18 @@ class CvatTarget(Target):
         height, width = objects.size
         subset = f" subset={_quoted(picture.split)}" if picture.split else ""
         self.copy_picture(picture, PurePosixPath("images", name))
-        self._append(
+        self.append(
+            DOCUMENT,
             f'<image id="{self._count}" name={_quoted(name)}{subset} width="{width}" height="{height}">\n'
             + "".join(_shapes(objects))
-            + "</image>\n"
+            + "</image>\n",
         )
         self._count += 1
         return name
 
     def finish(self) -> None:
         """Close the document."""
-        self._append("</annotations>\n")
-
-    def _append(self, text: str) -> None:
-        place = self.folder / DOCUMENT
-        try:
-            with place.open("a", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-        except OSError as error:
-            raise DataError(f"{place}: cannot be written ({error.strerror}).") from None
+        self.append(DOCUMENT, "</annotations>\n")
 
 
 def _shapes(objects: Instances) -> list[str]:

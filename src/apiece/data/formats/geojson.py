@@ -25,14 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from apiece.core.classes import ClassMap
 from apiece.core.draw import PALETTE
 from apiece.core.instances import Instances
 from apiece.core.masks import MAX_AREA
 from apiece.core.polygons import Part
 from apiece.data.coco_entries import kind
 from apiece.data.formats.base import Holds, Picture, Size, Source, Target
-from apiece.data.formats.beside import Companion, pictures_of
+from apiece.data.formats.beside import Companion, overviews, pictures_of
 from apiece.data.formats.drawing import ShapeError
 from apiece.data.formats.outlines import Outlines, one_part
 from apiece.data.formats.raster import natural, write_bytes
@@ -129,23 +128,10 @@ def open_source(path: Path, images: Path | None = None, *, strict: bool = True) 
             "Remedy: name their folder."
         )
     problems: list[Problem] = []
-    companions: list[Companion] = []
-    names: set[str] = set()
-    for file in files:
-        try:
-            companion, found = _overview(file)
-        except AnnotationError as error:
-            if strict or len(files) == 1:
-                raise
-            message, _, remedy = str(error).removeprefix(f"{file}: ").partition(" Remedy: ")
-            problems.append(Problem("error", str(file), "", message, remedy, "the picture"))
-            continue
-        companions.append(companion)
-        names |= found
+    companions, classes = overviews(files, _overview, strict, problems)
     pictures, documents = pictures_of(root, companions, images, problems)
     if strict:
         refuse(problems, f"`apiece check {path}` lists them")
-    classes = ClassMap(tuple(sorted(names)))
     return GeojsonSource(path, classes, tuple(pictures), tuple(problems), tuple(documents))
 
 

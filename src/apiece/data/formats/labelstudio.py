@@ -395,7 +395,7 @@ class LabelStudioTarget(Target):
     def __init__(self, folder: Path, classes: ClassMap, *, pictures: bool = True) -> None:
         super().__init__(folder, classes, pictures=pictures)
         self._count = 0
-        self._append("[")
+        self.append(DOCUMENT, "[")
 
     def add(self, picture: Picture, objects: Instances) -> str:
         """See Target."""
@@ -414,7 +414,7 @@ class LabelStudioTarget(Target):
         }
         try:
             written = json.dumps(task, ensure_ascii=False, separators=(",", ":"))
-            self._append((",\n" if self._count > 1 else "\n") + written)
+            self.append(DOCUMENT, (",\n" if self._count > 1 else "\n") + written)
         except UnicodeEncodeError:
             raise DataError(
                 f"{picture.name}: holds a name that is no valid text. Remedy: rename it."
@@ -423,15 +423,7 @@ class LabelStudioTarget(Target):
 
     def finish(self) -> None:
         """Close the list."""
-        self._append("\n]\n")
-
-    def _append(self, text: str) -> None:
-        place = self.folder / DOCUMENT
-        try:
-            with place.open("a", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-        except OSError as error:
-            raise DataError(f"{place}: cannot be written ({error.strerror}).") from None
+        self.append(DOCUMENT, "\n]\n")
 
 
 def _results(objects: Instances) -> list[Entry]:
