@@ -139,7 +139,9 @@ true| / total true. All at the threshold above, measured on the bundled file its
 def renewed(recipe: Recipe, target: Path) -> ModelCard:
     """The card of the bundled file with the recipe's words; its figures stay."""
     card = OnnxRuntime(target).card
-    return card.replace(origin=recipe.origin, notes=recipe.notes, data=recipe.data, licence=recipe.licence)
+    # Training adds what the weights started from; that stays, too.
+    origin = card.origin if card.origin.startswith(recipe.origin) else recipe.origin
+    return card.replace(origin=origin, notes=recipe.notes, data=recipe.data, licence=recipe.licence)
 
 
 def measured(recipe: Recipe, target: Path, arguments: argparse.Namespace) -> ModelCard:

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from apiece.cli_data import check, convert, formats
+from apiece.cli_data import check, convert, formats, split, synthetic
 from apiece.cli_tiles import (
     WORK,
     MicronsOption,
@@ -196,7 +196,9 @@ def segment(
     paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     model: ModelOption = "cells",
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("apiece-out"),
-    formats: Annotated[str, typer.Option("--as", help="Any of coco,overlay,labels,csv,geojson,imagej.")] = "coco,overlay",
+    formats: Annotated[
+        str, typer.Option("--as", help="Any of coco,overlay,labels,csv,geojson,imagej.")
+    ] = "coco,overlay",
     threshold: ThresholdOption = None,
     images_of: Annotated[
         Path | None, typer.Option(help="A COCO ground truth whose image and category ids are kept.")
@@ -480,6 +482,8 @@ def export(
 app.command()(check)
 app.command()(convert)
 app.command()(formats)
+app.command()(split)
+app.command()(synthetic)
 
 
 def needs_torch(command: str) -> None:

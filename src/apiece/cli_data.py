@@ -164,3 +164,105 @@ def formats(as_json: JsonOption = False) -> None:
             if cell not in ("yes", "any", "kept")
         ]
         print(f"{'':16}{'; '.join(lacks) or 'holds everything'}")
+
+
+def synthetic(
+    out: Annotated[Path, typer.Argument(help="The data set's folder. Must be new.")],
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures to make.")] = 10,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of each in pixels.")] = "600x800",
+    objects: Annotated[int, typer.Option(min=0, help="Objects on each picture, exactly.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Another one gives other pictures.")] = 0,
+    shapes: Annotated[
+        str, typer.Option(help="disc, blob, polygon, star, rod, worm, ring, letter; each is a class.")
+    ] = "disc",
+    touching: Annotated[float, typer.Option(help="Share of objects put against another one.")] = 0.0,
+    overlap: Annotated[float, typer.Option(help="Share of objects laid partly over others.")] = 0.0,
+    light: Annotated[float, typer.Option(help="Share by which brightness falls over the picture.")] = 0.0,
+    noise: Annotated[float, typer.Option(help="Deviation of the noise in grey levels.")] = 6.0,
+    to: Annotated[str, typer.Option("--to", help=f"{FORMATS_HELP}.")] = "coco",
+    as_json: JsonOption = False,
+) -> None:
+    """Make pictures of objects whose masks are known exactly."""
+    from apiece.data.synthetic import Scene, write_synthetic
+
+    try:
+        height, width = (int(side) for side in size.lower().split("x"))
+    except ValueError:
+        raise UsageError(f"--size {size!r}: expected HEIGHTxWIDTH in pixels, such as 600x800.") from None
+    names = tuple(name.strip() for name in shapes.split(","))
+    config = Scene(shapes=names, touching=touching, overlap=overlap, light=light, noise=noise)
+    with progress_bar("making", as_json) as progress:
+        notes = write_synthetic(
+            out, pictures, (height, width), objects, seed, config, format=to, progress=progress
+        )
+    if as_json:
+        made = {"schema": "apiece/synthetic/1", "out": str(out), "format": to, "seed": seed, "notes": notes}
+        print(json.dumps(made | {"pictures": pictures, "objects": pictures * objects}))
+        return
+    print(f"{out}: {pictures} pictures of {height} x {width} with {objects} objects each ({to}).")
+    for note in notes:
+        print(f"note: {note}")
+
+
+def split(
+    data: Annotated[Path, typer.Argument(help="A file or folder of annotations.")],
+    out: Annotated[Path, typer.Option(help="Folder for train.txt, val.txt … and split.json.")],
+    fractions: Annotated[str, typer.Option(help="Parts and their shares of pictures.")] = "train=.8,val=.2",
+    images: ImagesOption = None,
+    given: Annotated[
+        str | None, typer.Option("--format", help=f"{FORMATS_HELP}; detected by default.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="image or group; group where groups are given.")] = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="Table of picture and group (CSV); groups aren't parted.")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression whose (…) finds the group in a name.")
+    ] = None,
+    folder: Annotated[
+        int | None, typer.Option(help="The folder of a name that is the group: 0 the first, -1 the last.")
+    ] = None,
+    stratify: Annotated[str, typer.Option(help="What to balance: class,density or none.")] = "class,density",
+    seed: Annotated[int, typer.Option(help="Another one gives another split.")] = 0,
+    fold_count: Annotated[
+        int | None, typer.Option("--folds", min=2, help="Make so many folds instead of parts by shares.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Divide a data set so that parts are alike and share no group; nothing is copied."""
+    from apiece.data import splits
+    from apiece.data.dataset import open_dataset
+
+    if sum(one is not None for one in (groups, pattern, folder)) > 1:
+        raise UsageError(
+            "--groups, --pattern and --folder each say what the groups are; expected one of them."
+        )
+    if by not in (None, "image", "group"):
+        raise UsageError(f"--by {by!r}: expected image or group.")
+    opened = open_dataset(data, images, format=given)
+    with progress_bar("counting", as_json) as progress:
+        counted = splits.tally(opened, progress)
+    found: dict[str, str] | None = None
+    if groups is not None:
+        found = splits.groups_from_csv(groups)
+    elif pattern is not None:
+        found = splits.groups_from_pattern(counted.names, pattern)
+    elif folder is not None:
+        found = splits.groups_from_folder(counted.names, folder)
+    kinds = () if stratify == "none" else tuple(kind.strip() for kind in stratify.split(","))
+    chosen = cast("splits.By | None", by)
+    if fold_count is None:
+        shares = splits.fractions_of(fractions)
+        made = [splits.split(counted, shares, by=chosen, groups=found, stratify=kinds, seed=seed)]
+        places = [out]
+    else:
+        made = splits.folds(counted, fold_count, by=chosen, groups=found, stratify=kinds, seed=seed)
+        places = [out / f"fold-{k}" for k in range(1, fold_count + 1)]
+    for one, place in zip(made, places, strict=True):
+        one.to_files(place)
+    if as_json:
+        document = {"schema": "apiece/splits/1", "splits": [one.to_json(pictures=False) for one in made]}
+        print(json.dumps(document if fold_count is not None else made[0].to_json(pictures=False)))
+        return
+    for one, place in zip(made, places, strict=True):
+        print(f"{place}\n{one.to_text()}")

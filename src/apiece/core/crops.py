@@ -13,6 +13,8 @@ Bool = NDArray[np.bool_]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+AT_ONCE = 1 << 20  # values that are summed at once
+
 
 class Crops(NamedTuple):
     """N bitmaps, each tight: its first and last row and column hold a True pixel.
@@ -106,6 +108,13 @@ def sums(values: NDArray[np.generic], starts: Int64) -> Int64:
     """Sum of every stretch values[starts[i]:starts[i + 1]] as int64; 0 for an empty stretch."""
     out = np.zeros(len(starts) - 1, np.int64)
     full = np.flatnonzero(starts[1:] > starts[:-1])
-    if full.size:
-        out[full] = np.add.reduceat(values, starts[full], dtype=np.int64)
+    begins, begin = starts[full], 0
+    while (
+        begin < full.size
+    ):  # NumPy casts all that it is given, eight bytes for one: so not everything at once
+        end = max(begin + 1, int(np.searchsorted(begins, begins[begin] + AT_ONCE)))
+        some = full[begin:end]
+        low, high = starts[some[0]], starts[some[-1] + 1]
+        out[some] = np.add.reduceat(values[low:high], begins[begin:end] - low, dtype=np.int64)
+        begin = end
     return out

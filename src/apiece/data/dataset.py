@@ -404,7 +404,8 @@ def picture_folder(coco: CocoDataset) -> Path:
 
 
 def match_names(files: Sequence[str], names: Iterable[str], source: str) -> set[str]:
-    """The files that paths, file names or stems stand for."""
+    """The files that paths, file names or stems stand for; a whole path stands for that file alone."""
+    exact = set(files)
     known: dict[str, set[str]] = {}
     for file in files:
         pure = PurePosixPath(file)
@@ -417,7 +418,7 @@ def match_names(files: Sequence[str], names: Iterable[str], source: str) -> set[
                 f"{source}: no picture is named {name!r}. {did_you_mean(name, known)[:400]} "
                 "Remedy: correct the name in the subset."
             )
-        wanted |= known[name]
+        wanted |= {name} if name in exact else known[name]
     return wanted
 
 

@@ -33,6 +33,7 @@ class TorchRuntime:
         self.card = ModelCard.from_json(card.read_text(encoding="utf-8"), str(card))
         self.net = zoo.build(self.card.family, self.card.builder, len(self.card.classes)).eval()
         load_weights(weights, self.net)
+        self.path = weights
         self.device = torch.device(device)
         self.net.to(self.device)
 

@@ -69,7 +69,7 @@ class LargeWriter:
         own = [] if self._main is None else self._main.add(result)
         if self._overlays is not None:
             with open_windows(result.path, limits=self._limits) as windows:
-                image, found = reduced(windows, result.instances)
+                image, found = reduced(windows, result.instances, OVERLAY_SIDE)
             own += self._overlays.add(Result(result.path, image, found, None))
         return own
 
@@ -97,7 +97,7 @@ class _BandWriter(Writer):
             )
 
 
-def reduced(windows: Windows, found: Instances, side: int = OVERLAY_SIDE) -> tuple[RGB, Instances]:
+def reduced(windows: Windows, found: Instances, side: int) -> tuple[RGB, Instances]:
     """A picture and its objects, shrunk by a whole factor until no side is longer than `side` pixels.
 
     Each pixel is the mean of the factor² pixels it stands for; at the right and bottom, where the picture ends before,
@@ -115,10 +115,10 @@ def reduced(windows: Windows, found: Instances, side: int = OVERLAY_SIDE) -> tup
             bottom, right = min(top + step, size[0]), min(left + step, size[1])
             x, y = left * factor, top * factor
             block = windows.read(x, y, min(right * factor, width) - x, min(bottom * factor, height) - y)
-            rest = [-side % factor for side in block.shape[:2]]
-            block = cv2.copyMakeBorder(block, 0, rest[0], 0, rest[1], cv2.BORDER_REPLICATE)
+            rest = [-length % factor for length in block.shape[:2]]
+            whole = cv2.copyMakeBorder(block, 0, rest[0], 0, rest[1], cv2.BORDER_REPLICATE)
             image[top:bottom, left:right] = cv2.resize(
-                block, (right - left, bottom - top), interpolation=cv2.INTER_AREA
+                whole, (right - left, bottom - top), interpolation=cv2.INTER_AREA
             )
     ratio = np.array([size[1] / width, size[0] / height] * 2, np.float32)
     shrunk = Instances(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from apiece.data.splits.groups import groups_from_csv, groups_from_folder, groups_from_pattern
 from apiece.data.splits.leaks import leaks
 from apiece.data.splits.make import folds, fractions_of, leave_one_group_out, split
-from apiece.data.splits.report import Part, Split
+from apiece.data.splits.report import Deviation, Part, Split
 from apiece.data.splits.tally import Tally, tally
+from apiece.data.splits.units import By
 
 __all__ = [
+    "By",
+    "Deviation",
     "Part",
     "Split",
     "Tally",

@@ -24,17 +24,18 @@ class Task(NamedTuple):
 
     counts  int64 (U, L), how much of each of L kinds each of U units has; kind 0 counts pictures, every unit has some.
     aims    int64 (P,), the share that each part is to have of every kind, in units of 1 / ONE; their sum is ONE.
+    total   int64 (L,), of each kind over all units.
     weight  of kind 0 against each other kind.
     """
 
     counts: Int64
     aims: Int64
+    total: Int64
     weight: int
 
     def cost(self, held: Int64) -> Int64:
         """How far parts that hold this much (..., P, L) are from their aims, int64 (..., P)."""
-        total = np.maximum(self.counts.sum(axis=0), 1)
-        off = (held * ONE - self.aims[:, None] * total) // (4 * total)
+        off = (held * ONE - self.aims[:, None] * self.total) // (4 * self.total)
         squares = off * off
         return np.asarray(squares.sum(axis=-1) + (self.weight - 1) * squares[..., 0], np.int64)
 
@@ -53,7 +54,8 @@ def divide(counts: Int64, aims: Int64) -> Int64:
     aims    as in Task.
     No part stays empty where there are units enough.
     """
-    task = Task(counts, aims, min(64, max(1, counts.shape[1] - 1)))
+    total = np.maximum(counts.sum(axis=0), 1)
+    task = Task(counts, aims, total, min(64, max(1, counts.shape[1] - 1)))
     part = _stratified(task)
     _fill_empty(task, part)
     if counts.shape[1] > 1 or len(np.unique(counts[:, 0])) > 1:

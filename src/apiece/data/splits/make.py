@@ -10,7 +10,7 @@ import numpy as np
 
 from apiece.data.dataset import Dataset
 from apiece.data.formats import Source
-from apiece.data.splits.report import Part, Split
+from apiece.data.splits.report import Deviation, Part, Split
 from apiece.data.splits.tally import Int64, Tally, tally
 from apiece.data.splits.units import KINDS, By, Units
 from apiece.errors import UsageError
@@ -173,13 +173,13 @@ def _made(
     total = table.sum(axis=0)
     densities = counted.densities
     parts: list[Part] = []
-    worst: tuple[str, str, float, float] | None = None
+    worst: Deviation | None = None
     for k, (name, aim) in enumerate(zip(names, shares, strict=True)):
         mine = np.flatnonzero(of_picture == k)
         held = table[mine].sum(axis=0)
         for kind, some, all_ in zip(kinds, held.tolist(), total.tolist(), strict=True):
-            if worst is None or abs(some / all_ - aim) > abs(worst[2] - worst[3]):
-                worst = (name, kind, some / all_, aim)
+            if worst is None or abs(some / all_ - aim) > abs(worst.share - worst.aim):
+                worst = Deviation(name, kind, some / all_, aim, all_)
         classes = counted.counts[mine].sum(axis=0)
         quantiles = np.quantile(densities[mine], [0, 0.25, 0.5, 0.75, 1]) if mine.size else np.zeros(0)
         parts.append(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from apiece.data.dataset import match_names, read_subset
 from apiece.data.json_text import parse_json
@@ -39,6 +39,22 @@ class Part:
     groups: tuple[str, ...] = ()
 
 
+class Deviation(NamedTuple):
+    """A part's distance from its aim.
+
+    part   its name.
+    of     what is counted: "pictures", "objects of class 'x'", "empty pictures", "pictures of density quarter 2".
+    share  of them that the part has; `aim` is the share that it was to have.
+    total  of them in all parts; where there are few, no share can be met.
+    """
+
+    part: str
+    of: str
+    share: float
+    aim: float
+    total: int
+
+
 @dataclass(frozen=True)
 class Split:
     """Parts of a data set that share no picture.
@@ -46,14 +62,13 @@ class Split:
     parts    in the order asked for.
     how      what it was made with: seed, shares, groups; ready for JSON.
     notes    what could not be had as asked for, and what was kept together. Worth reading.
-    deviation  the largest distance of a part's share from its aim: part, kind ("pictures", "class …"), share, aim.
-               Kinds are all that the split was to balance. None where that isn't known.
+    deviation  the largest of all parts, over all that was to be balanced; None where that isn't known.
     """
 
     parts: tuple[Part, ...]
     how: Mapping[str, Any]
     notes: tuple[str, ...] = ()
-    deviation: tuple[str, str, float, float] | None = None
+    deviation: Deviation | None = None
 
     def __getitem__(self, name: str) -> tuple[str, ...]:
         """The pictures of a part.
@@ -80,13 +95,12 @@ class Split:
                 "digest": _digest(part.pictures),
             }
             parts.append(row | ({"names": list(part.pictures)} if pictures else {}))
-        keys = ("part", "of", "share", "aim")
         return {
             "schema": SCHEMA,
             "how": dict(self.how),
             "parts": parts,
             "notes": list(self.notes),
-            "deviation": None if self.deviation is None else dict(zip(keys, self.deviation, strict=True)),
+            "deviation": None if self.deviation is None else self.deviation._asdict(),
         }
 
     def to_text(self) -> str:
@@ -110,9 +124,9 @@ class Split:
                 held = "".join(f"{(part.classes or {}).get(of, 0):>12,}" for part in self.parts)
                 lines.append(f"{of:29}{held}")
         if self.deviation is not None:
-            name, kind, got, wanted = self.deviation
+            name, kind, got, wanted, total = self.deviation
             lines.append(
-                f"furthest from its aim: {name} has {got:.1%} of the {kind}, {wanted:.1%} were asked for"
+                f"furthest from its aim: {name} has {got:.1%} of the {total:,} {kind}, {wanted:.1%} were asked for"
             )
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
 
@@ -189,11 +203,8 @@ class Split:
                 notes.append(f"{name}.txt was changed after {RECORD}, so its counts are not known.")
             parts.append(Part(name, pictures))
         off = record["deviation"]
-        deviation = (
-            None
-            if off is None or changed
-            else (off["part"], off["of"], float(off["share"]), float(off["aim"]))
-        )
+        fields = None if off is None or changed else [off[name] for name in Deviation._fields]
+        deviation = None if fields is None else Deviation(*fields)
         return cls(tuple(parts), record["how"], tuple(notes), deviation)
 
 
@@ -276,6 +287,7 @@ def _is_record(value: Mapping[str, Any]) -> bool:
                 and isinstance(off.get("of"), str)
                 and number(off.get("share"))
                 and number(off.get("aim"))
+                and isinstance(off.get("total"), int)
             )
         )
     )

@@ -56,6 +56,11 @@ class Units:
         if self.group_of is not None:
             root = [first.setdefault(group, i) for i, group in enumerate(self.group_of)]
         copies = counted.copies()
+        absent = sum(path is None for path in counted.paths)
+        if absent:
+            self.notes.append(
+                f"{absent} of {len(names)} picture files weren't found, so copies of them aren't known."
+            )
         pairs = [tuple(counted.find(pair)) for pair in together]
         self._bind(root, copies, "are the same file")
         self._bind(root, [list(pair) for pair in pairs], "are to stay together")
