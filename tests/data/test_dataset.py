@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from apiece.core.instances import Instances
-from apiece.data.dataset import Dataset, open_dataset
+from apiece.data.dataset import Dataset, match_names, open_dataset
 from apiece.data.sample import Sample
 from apiece.data.synthetic import discs
 from apiece.errors import AnnotationError, DataError, GeometryError
@@ -336,3 +336,10 @@ def test_coco128(shared: Path):
     assert len(data.classes) == 80
     assert sum(len(data.instances(i)) for i in range(128)) == 939
     assert data[5].size == data[5].instances.size
+
+
+def test_a_whole_path_in_a_subset_means_that_file_alone():
+    files = ["x.png", "a/x.png", "b/y.png"]
+    assert match_names(files, ["x.png"], "set") == {"x.png"}
+    assert match_names(files, ["x"], "set") == {"x.png", "a/x.png"}
+    assert match_names(files, ["a/x.png", "y"], "set") == {"a/x.png", "b/y.png"}

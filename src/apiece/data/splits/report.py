@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from apiece.data.dataset import match_names, read_subset
+from apiece.data.dataset import read_subset
 from apiece.data.json_text import parse_json
 from apiece.errors import DataError, UsageError
 
@@ -138,7 +138,6 @@ class Split:
                 written, or a picture's name can't stand on a line.
         """
         folder = Path(folder)
-        self._check_names()
         texts = {f"{part.name}.txt": _lines(part) for part in self.parts}
         texts[RECORD] = json.dumps(self.to_json(pictures=False), ensure_ascii=False, indent=1) + "\n"
         taken = [name for name in texts if (folder / name).exists()]
@@ -153,17 +152,6 @@ class Split:
         except OSError as error:
             raise DataError(f"{folder}: cannot be written ({error.strerror}).") from None
         return [folder / name for name in texts]
-
-    def _check_names(self) -> None:
-        everything = [name for part in self.parts for name in part.pictures]
-        for part in self.parts:
-            meant = match_names(everything, part.pictures, "split")
-            other = sorted(meant - set(part.pictures))
-            if other:
-                raise DataError(
-                    f"{part.name}: a name in it also means {other[0]!r}, which is in another part. Remedy: give the "
-                    "two files different names."
-                )
 
     @classmethod
     def from_files(cls, folder: str | Path) -> Split:
