@@ -80,6 +80,8 @@ def check(
         return
     if recipe is not None:
         raise UsageError("--recipe: has a meaning with --show-augmented only.")
+    if html is not None:
+        _refuse_page(html)
     with progress_bar("checking", as_json) as progress:
         report = look(
             data,
@@ -98,6 +100,14 @@ def check(
     print(json.dumps(report.to_json()) if as_json else report.to_text())
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _refuse_page(html: Path) -> None:
+    """Before a long check: a page may be written over, annotations and pictures not."""
+    if html.exists() and (html.is_dir() or html.suffix.lower() not in (".html", ".htm")):
+        raise UsageError(f"--html: {html} exists already and is no page. Remedy: choose another name.")
+    if not html.parent.is_dir():
+        raise UsageError(f"--html: the folder {html.parent} isn't there. Remedy: make it, or choose another.")
 
 
 def convert(
@@ -123,23 +133,29 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Write annotations in another format, and say what that loses, object by object."""
+    from apiece.data.convert import LossError
     from apiece.data.convert import convert as run_conversion
     from apiece.data.formats import detect_format, format_of, open_source
 
     format_of(to)
     name = given or detect_format(source)
     opened = open_source(source, images, name, strict=False)
-    with progress_bar("converting", as_json) as progress:
-        done = run_conversion(
-            opened,
-            name,
-            to,
-            out,
-            overlap=cast("Policy", overlap),
-            strict=strict,
-            pictures=pictures,
-            progress=progress,
-        )
+    try:
+        with progress_bar("converting", as_json) as progress:
+            done = run_conversion(
+                opened,
+                name,
+                to,
+                out,
+                overlap=cast("Policy", overlap),
+                strict=strict,
+                pictures=pictures,
+                progress=progress,
+            )
+    except LossError as refused:
+        if as_json:
+            print(json.dumps(refused.conversion.to_json()))
+        raise
     print(json.dumps(done.to_json()) if as_json else done.to_text())
 
 

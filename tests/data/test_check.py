@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from apiece.data.check import Report, check
+from apiece.data.convert import convert
+from apiece.data.formats import FORMATS, open_source
 from apiece.data.synthetic import discs
-from apiece.errors import DataError
+from apiece.errors import DataError, UsageError
 
 
 def label_folder(root: Path, count: int = 3) -> Path:
@@ -248,3 +250,22 @@ def test_real_data(shared: Path):
     assert (people.images, people.objects, people.ok) == (170, 423, True)
     doubled = check(shared / "mandarina", pictures=False)
     assert sum("is the same picture as" in str(p) for p in doubled.warnings) == 4
+
+
+def test_a_data_set_named_twice_and_a_picture_folder_that_is_not_there_are_refused(tmp_path: Path):
+    root = label_folder(tmp_path / "a")
+    with pytest.raises(UsageError, match="named twice"):
+        check([root, root / ".." / "a"])
+    with pytest.raises(DataError, match="expected the picture folder"):
+        check(root, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_problems_name_the_file_that_holds_the_object(tmp_path: Path, name: str):
+    source = open_source(label_folder(tmp_path / "set", 1))
+    convert(source, "labels", name, tmp_path / "out")
+    report = check(tmp_path / "out", cap=1, tiny=1000)
+    files = [Path(problem.file) for problem in report.problems if problem.code == "tiny"]
+    made = open_source(tmp_path / "out")
+    assert files == [made.file_of(0)] * len(files) != []
+    assert files[0].exists() and files[0] != tmp_path / "out"

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from apiece.core.classes import ClassMap
 from apiece.core.image import write_image
 from apiece.core.instances import Instances
 from apiece.data.convert import convert
 from apiece.data.formats import FORMATS, Picture, detect_format, format_of, open_source
 from apiece.data.formats.table import markdown
-from apiece.data.losses import losses, round_trip
+from apiece.data.losses import counterparts, losses, retold, round_trip
 from apiece.errors import ConversionError, DataError, UsageError
 from format_scenes import CLASSES, expected, random_scene, same
 
@@ -159,6 +160,130 @@ def test_nothing_is_written_over(tmp_path):
     with pytest.raises(UsageError, match="lies in the source"):
         convert(open_source(folder), "coco", "labels", folder / "new")
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+
+
+def test_links_are_not_written_over_and_failures_leave_no_folders(tmp_path):
+    folder, _ = written(tmp_path, "coco", scenes_of(3))
+    source = open_source(folder)
+    (tmp_path / "elsewhere").mkdir()
+    for name, leads in (("dead", "nowhere"), ("alive", "elsewhere")):
+        (tmp_path / name).symlink_to(leads)
+        with pytest.raises(UsageError, match="exists already"):
+            convert(source, "coco", "labels", tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+    with pytest.raises(ConversionError):
+        convert(source, "coco", "labels", tmp_path / "a" / "b" / "out", strict=True)
+    assert not (tmp_path / "a").exists()
+    convert(source, "coco", "labels", tmp_path / "a" / "b" / "out")
+    assert (tmp_path / "a" / "b" / "out" / "labels").is_dir()
+
+
+def test_a_folder_is_not_called_as_a_document(tmp_path):
+    folder, _ = written(tmp_path, "coco", scenes_of(3))
+    source = open_source(folder)
+    for to, name in (("voc", "x.json"), ("cvat", "x.json"), ("coco-panoptic", "x.json"), ("coco", "x.txt")):
+        with pytest.raises(UsageError, match="is written as a folder"):
+            convert(source, "coco", to, tmp_path / name)
+    convert(source, "coco", "coco", tmp_path / "x.JSON")
+    assert (tmp_path / "x.JSON").is_file()
+    convert(source, "coco", "labels", tmp_path / "v1.2")
+    assert (tmp_path / "v1.2").is_dir()
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_picture_that_is_gone_and_a_hidden_one_stop_nothing(tmp_path, to):
+    folder, _ = written(tmp_path, "coco", scenes_of(3))
+    document = json.loads((folder / "annotations.json").read_text())
+    gone, hidden, kept = (image["file_name"] for image in document["images"])
+    (folder / "images" / gone).unlink()
+    (folder / "images" / hidden).rename(folder / "images" / ".hidden.png")
+    document["images"][1]["file_name"] = ".hidden.png"
+    (folder / "annotations.json").write_text(json.dumps(document))
+    source = open_source(folder, strict=False)
+    out = tmp_path / "out"
+    result = convert(source, "coco", to, out)
+    told = [(problem.where, problem.left_out) for problem in result.left_out]
+    assert told == ([(gone, "the picture")] if to == "yolo" else [])  # which states no sizes
+    assert ".part" not in result.to_text()
+    found = open_source(out, strict=False)
+    assert len(found.pictures) == len(NAMES) - len(told)
+    assert sum(len(found.read(i)) for i in range(len(found.pictures))) == result.written
+    assert not result.lossless or result.written == result.objects
+
+
+def test_what_the_target_reads_otherwise_is_said(tmp_path):
+    """LabelMe has a name of its own for what is no object."""
+    scene = random_scene(np.random.default_rng(1), (20, 20), 3)
+    classes = ClassMap(("_background_", *CLASSES.names[1:]))
+    scene = Instances(scene.size, scene.masks, np.zeros(len(scene), np.int64), classes=classes)
+    folder = tmp_path / "coco"
+    folder.mkdir()
+    target = format_of("coco").TARGET(folder, classes)
+    target.add(Picture("a.png", None, 1, scene.size), scene)
+    target.finish()
+    result = convert(open_source(folder), "coco", "labelme", tmp_path / "out")
+    assert {problem.left_out for problem in result.left_out} == {"the shape"}
+    assert {problem.file for problem in result.left_out} == {str(tmp_path / "out" / "a.json")}
+    assert not result.lossless
+
+
+def test_classes_tracks_and_marks_that_come_back_otherwise_are_losses():
+    holds = format_of("coco").TARGET.holds
+    before = random_scene(np.random.default_rng(4), (30, 30), 4, tracks=True)
+    crowd = np.zeros(len(before), bool)
+    before = Instances(
+        before.size,
+        before.masks,
+        np.arange(len(before)) % len(CLASSES),
+        classes=CLASSES,
+        track_ids=np.arange(len(before)),
+        columns={"iscrowd": crowd},
+    )
+
+    def rows(**changed):
+        kept = {
+            "class_ids": before.class_ids,
+            "track_ids": before.track_ids,
+            "columns": before.columns,
+        } | changed
+        after = Instances(before.size, before.masks, kept.pop("class_ids"), classes=CLASSES, **kept)
+        _, places = counterparts(before, after)
+        return [row.kind for row in retold(before, after, places, holds, "x")]
+
+    assert rows() == []
+    assert set(rows(class_ids=np.zeros(len(before), np.int64))) == {"retold"}
+    assert len(rows(track_ids=None)) == len(before)
+    assert rows(columns={"iscrowd": crowd | (np.arange(len(before)) == 1)}) == ["retold"]
+    assert rows(scores=np.r_[0.5, np.ones(len(before) - 1)]) == ["retold"]
+
+
+def test_nothing_readable_is_an_error_and_cut_outlines_are_noted(tmp_path):
+    (tmp_path / "set").mkdir()
+    shape = {"label": "a", "points": [[-9, 2], [5, 2], [5, 9]], "shape_type": "polygon"}
+    entry = {"shapes": [shape], "imagePath": "x.png", "imageHeight": 20, "imageWidth": 20}
+    (tmp_path / "set" / "x.json").write_text(json.dumps(entry))
+    result = convert(open_source(tmp_path / "set"), "labelme", "coco", tmp_path / "out")
+    assert any("reaches beyond its picture" in note for note in result.notes)
+    del entry["imageHeight"], entry["imageWidth"]
+    (tmp_path / "set" / "x.json").write_text(json.dumps(entry))
+    with pytest.raises(DataError, match="none of its pictures can be read"):
+        convert(open_source(tmp_path / "set", strict=False), "labelme", "coco", tmp_path / "two")
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_picture_names_the_file_of_its_objects(tmp_path, name):
+    folder, _ = written(tmp_path, name, scenes_of(3))
+    source = open_source(folder)
+    files = [source.file_of(i) for i in range(len(NAMES))]
+    assert all(file.exists() and file != folder for file in files)
+    assert len(set(files)) == (1 if source.shared else len(NAMES)) or name == "mots"
+
+
+def test_a_picture_folder_that_is_not_there_is_refused(tmp_path):
+    folder, _ = written(tmp_path, "coco", scenes_of(3))
+    with pytest.raises(DataError, match="expected the picture folder"):
+        open_source(folder, tmp_path / "nowhere", strict=False)
 
 
 def test_one_document_goes_to_a_file(tmp_path):

@@ -47,7 +47,8 @@ def check(
                 copies; else only headers are read.
     tiny        objects of fewer pixels are reported.
     progress    called with the number of pictures done and of all.
-    raises      DataError only if a path or `subset` is not there; all else is in the report.
+    raises      DataError only if a path, `images` or `subset` is not there, UsageError if a path is named twice; all
+                else is in the report.
     """
     named, others = _paths(path), _paths(against)
     for one in (*named, *others):
@@ -55,6 +56,11 @@ def check(
             raise DataError(
                 f"{one}: not found; expected a folder or file of annotations. Remedy: check the path."
             )
+    if images is not None and not Path(images).is_dir():
+        raise DataError(f"{images}: not found; expected the picture folder. Remedy: check the path.")
+    twice = [one for k, one in enumerate(named) if one.resolve() in {p.resolve() for p in named[:k]}]
+    if twice:
+        raise UsageError(f"{twice[0]}: is named twice; several data sets are splits. Remedy: name each once.")
     names = None if subset is None else read_subset(subset)
     parts: list[Part] = []
     failed: list[Problem] = []

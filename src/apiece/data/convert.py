@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from apiece.core.label_image import Policy
 from apiece.data.formats import Source, Target, format_of
-from apiece.data.losses import Conversion, flattened, losses, round_trip
+from apiece.data.losses import Conversion, counterparts, flattened, losses, retold
 from apiece.data.problems import Problem
 from apiece.errors import ConversionError, DataError, UsageError, did_you_mean
 
 Progress = Callable[[int, int], None]
+DOCUMENTS = frozenset({".json", ".xml", ".geojson", ".txt", ".csv", ".zip", ".yaml", ".yml"})
+
+
+class LossError(ConversionError):
+    """A conversion that `strict` refused; `conversion` says what would be lost."""
+
+    def __init__(self, message: str, conversion: Conversion) -> None:
+        super().__init__(message)
+        self.conversion = conversion
 
 
 def convert(
@@ -40,18 +50,25 @@ def convert(
     strict    refuse where anything is lost; nothing is written then.
     pictures  whether pictures are copied along.
     progress  called with steps done and of all; each picture is two steps, written and read again.
-    raises    UsageError where `out` is taken; ConversionError under `strict`; DataError where nothing can be read.
+    raises    UsageError where `out` is taken, or is called as a document that the format isn't; LossError under
+              `strict`; DataError where nothing can be read.
     """
     out = Path(out)
     target_format = format_of(to)
     document = target_format.TARGET.document
-    alone = document is not None and out.suffix == Path(document).suffix
+    alone = document is not None and out.suffix.lower() == Path(document).suffix
+    if not alone and out.suffix.lower() in DOCUMENTS:
+        other = f" or a file {Path(document).suffix}" if document else ""
+        raise UsageError(
+            f"{out}: {to} is written as a folder{other}, not as a file {out.suffix}. Remedy: choose another name."
+        )
     if overlap not in get_args(Policy) or overlap == "error":
         raise UsageError(f"overlap is {overlap!r}. {did_you_mean(overlap, ('smaller', 'first', 'last'))}")
     _refuse_taken(out, source.path)
     work = out.parent / f".{out.name}.{secrets.token_hex(4)}.part"
     result = Conversion(name, to, str(out))
-    result.left_out += [problem for problem in source.problems if problem.left_out]
+    _tell(source.problems, result)
+    made = [folder for folder in out.parents if not folder.exists()]  # the innermost first
     try:
         try:
             work.mkdir(parents=True)
@@ -61,12 +78,13 @@ def convert(
         target.lent = alone or not pictures  # reading back needs them, as some formats state no sizes
         names = _write(source, target, result, overlap, progress)
         result.notes += target.notes
-        _compare(source, target_format.open_source(work), names, result, progress)
+        _compare(source, target, names, result, progress)
         if target.lent:
             target.return_pictures()
         if strict and not result.lossless:
-            raise ConversionError(
-                f"{source.path}: not converted, as --strict allows no loss.\n{result.to_text()}"
+            result.refused = True
+            raise LossError(
+                f"{source.path}: not converted, as --strict allows no loss.\n{result.to_text()}", result
             )
         if alone and document is not None:
             (work / document).replace(out)
@@ -76,11 +94,22 @@ def convert(
             work.replace(out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if not out.exists():
+            _remove_empty(made)
     return result
 
 
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:  # never made, or in use by someone else
+            return
+
+
 def _refuse_taken(out: Path, source: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # A link, wherever it leads, would be replaced.
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise UsageError(
             f"{out}: exists already; expected a new name. Remedy: choose another, nothing is written over."
         )
@@ -91,10 +120,29 @@ def _refuse_taken(out: Path, source: Path) -> None:
         )
 
 
+def _tell(problems: Iterable[Problem], result: Conversion) -> None:
+    """What isn't read is left out; what is read in another way than it stands is a note."""
+    for problem in problems:
+        if problem.left_out:
+            result.left_out.append(problem)
+        elif problem.code != "no-picture":  # of which the writer says that it isn't copied
+            result.notes.append(str(problem))
+
+
+def _unreadable(error: DataError, file: Path, picture: str) -> Problem:
+    message, _, remedy = (
+        str(error).removeprefix(f"{file}: ").removeprefix(f"{picture}: ").partition(" Remedy: ")
+    )
+    return Problem("error", str(file), picture, message, remedy or "see the message.", "the picture")
+
+
 def _write(
     source: Source, target: Target, result: Conversion, overlap: Policy, progress: Progress | None
 ) -> dict[int, str]:
-    """Write every picture that can be read; the name of each in the target."""
+    """Write every picture that can be read; the name of each in the target.
+
+    raises  DataError where there are pictures and none can be read.
+    """
     names: dict[int, str] = {}
     total = 2 * len(source.pictures)
     for index, picture in enumerate(source.pictures):
@@ -102,12 +150,13 @@ def _write(
         try:
             objects = source.read(index, found)
         except DataError as error:
-            message, _, remedy = str(error).partition(" Remedy: ")
-            result.left_out.append(
-                Problem("error", str(source.path), picture.name, message, remedy, "the picture")
-            )
+            result.left_out.append(_unreadable(error, source.file_of(index), picture.name))
+            if index + 1 == len(source.pictures) and not names:
+                raise DataError(
+                    f"{source.path}: none of its pictures can be read. The last: {error}"
+                ) from None
             continue
-        result.left_out += [problem for problem in found if problem.left_out]
+        _tell(found, result)
         flat = objects if target.holds.overlaps else flattened(objects, overlap)
         result.losses += losses(objects, flat, target.holds, picture.name)
         result.objects += len(objects)
@@ -120,22 +169,38 @@ def _write(
 
 
 def _compare(
-    source: Source, written: Source, names: dict[int, str], result: Conversion, progress: Progress | None
+    source: Source, target: Target, names: dict[int, str], result: Conversion, progress: Progress | None
 ) -> None:
-    """Measure what came through."""
+    """Read what was written, and measure what came through."""
+    work, out = str(target.folder), result.out
+    try:
+        written = format_of(result.target).open_source(target.folder, strict=False)
+    except DataError as error:
+        raise DataError(str(error).replace(work, out)) from None
     places = {picture.name: index for index, picture in enumerate(written.pictures)}
     for done, (index, name) in enumerate(names.items(), start=1):
-        before = source.read(index, [])
+        before, picture = source.read(index, []), source.pictures[index]
+        found: list[Problem] = []
         try:
             if name not in places:
-                raise DataError(f"{name}: the format has no place for this picture. Remedy: keep the source.")
-            after = written.read(places[name])
-            result.written += len(after)
-            result.ious += round_trip(before, after).tolist()
+                why = "" if picture.path else ", as its file wasn't found"
+                raise DataError(
+                    f"is passed over by readers of {result.target}{why}. Remedy: keep the source."
+                )
+            after = written.read(places[name], found)
         except DataError as error:
-            message, _, remedy = str(error).partition(" Remedy: ")
-            picture = source.pictures[index].name
-            result.left_out.append(Problem("error", result.out, picture, message, remedy, "the picture"))
+            problem = _unreadable(error, target.folder, name)
+            found.append(replace(problem, where=picture.name))
             result.ious += [0.0] * len(before)
+        else:
+            ious, pairs = counterparts(before, after)
+            result.written += len(after)
+            result.ious += ious.tolist()
+            result.losses += retold(before, after, pairs, target.holds, picture.name)
+        result.left_out += [
+            replace(problem, file=problem.file.replace(work, out), message=problem.message.replace(work, out))
+            for problem in found
+            if problem.left_out
+        ]
         if progress is not None:
             progress(len(source.pictures) + done, 2 * len(source.pictures))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol, overload
 
+import numpy as np
+
 from apiece.core.classes import ClassMap
 from apiece.core.image import image_size, read_image
 from apiece.core.instances import Instances
@@ -19,6 +21,7 @@ from apiece.data.sample import Sample
 from apiece.errors import AnnotationError, DataError, did_you_mean
 
 Size = tuple[int, int]
+UNNAMED = ("object",)  # the classes of formats that name none
 
 
 class Labels(Protocol):
@@ -91,6 +94,30 @@ class SourceLabels:
         if wrong:
             raise AnnotationError(wrong)
         return objects
+
+
+@dataclass(frozen=True, eq=False)
+class NamedLabels:
+    """Objects of other labels in another class list; `places[c]` is where their class c is in it."""
+
+    labels: Labels
+    classes: ClassMap
+    places: tuple[int, ...]
+
+    def read(self, index: int, size: Size) -> Instances:
+        """See Labels."""
+        objects = self.labels.read(index, size)
+        return Instances(
+            objects.size,
+            objects.masks,
+            np.array(self.places, np.int64)[objects.class_ids],
+            objects.scores,
+            objects.boxes,
+            classes=self.classes,
+            track_ids=objects.track_ids,
+            truncated=objects.truncated,
+            columns=objects.columns,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,6 +278,18 @@ class Dataset(Sequence[Sample]):
         return self.labels.classes
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What the pictures are called where some are named: as the annotations have them, or by file name."""
+        labels = self.labels
+        while isinstance(labels, NamedLabels):
+            labels = labels.labels
+        if isinstance(labels, CocoLabels):
+            return tuple(labels.coco.image(labels.image_ids[row]).file_name for row in self.rows)
+        if isinstance(labels, SourceLabels):
+            return tuple(labels.source.pictures[labels.places[row]].name for row in self.rows)
+        return tuple(path.name for path in self.paths)
+
+    @property
     def stems(self) -> tuple[str, ...]:
         """The pictures' file names without their suffix."""
         return tuple(path.stem for path in self.paths)
@@ -302,16 +341,24 @@ class Dataset(Sequence[Sample]):
     def with_groups(self, groups: Mapping[str, str]) -> Dataset:
         """The same dataset with a group for every picture.
 
-        groups  file stem → group name; stems of other pictures may be in it.
-        raises  DataError naming the first picture without a group.
+        groups  name, file name or stem → group name; other pictures may be in it, too.
+        raises  DataError as `groups_of` does.
         """
-        unknown = [stem for stem in self.stems if stem not in groups]
+        return replace(self, groups=groups_of(self.names, groups))
+
+    def with_classes(self, classes: ClassMap) -> Dataset:
+        """The same dataset with the classes of a list: each keeps its name, whatever its place was.
+
+        raises  DataError naming the first class that isn't in the list.
+        """
+        unknown = [name for name in self.classes.names if name not in classes.names]
         if unknown:
             raise DataError(
-                f"{len(unknown)} of {len(self)} pictures have no group, first {unknown[0]!r}; expected one for "
-                "every picture. Remedy: add the file stem to the mapping."
+                f"the class {unknown[0]!r} of the data is not among {list(classes.names)}; expected every class there. "
+                f"{did_you_mean(unknown[0], classes.names)} Remedy: correct one of the two."
             )
-        return replace(self, groups=tuple(groups[stem] for stem in self.stems))
+        places = tuple(classes.names.index(name) for name in self.classes.names)
+        return replace(self, labels=NamedLabels(self.labels, classes, places))
 
 
 def open_dataset(
@@ -332,7 +379,7 @@ def open_dataset(
                 pictures is taken.
     subset      a text file with a picture's file name or stem on each line; # starts a comment.
     format      the format's name; detected by default.
-    class_name  what the objects of a label folder are called.
+    class_name  what objects are called where the format names no class, as label images do.
     raises      DataError or AnnotationError if the layout isn't one of these, or as Dataset.from_* do.
     """
     path = Path(path)
@@ -349,9 +396,11 @@ def open_dataset(
         coco = read_coco(find_document(path))
         folder = Path(images) if images is not None else picture_folder(coco)
         return Dataset.from_coco(coco, folder, names, allow_unlabelled=allow_unlabelled)
-    return Dataset.from_source(
-        open_annotations(path, images, format), names, allow_unlabelled=allow_unlabelled
-    )
+    source = open_annotations(path, images, format)
+    opened = Dataset.from_source(source, names, allow_unlabelled=allow_unlabelled)
+    if opened.classes.names == UNNAMED:
+        return replace(opened, labels=NamedLabels(opened.labels, ClassMap((class_name,)), (0,)))
+    return opened
 
 
 def read_subset(path: str | Path) -> tuple[str, ...]:
@@ -405,12 +454,7 @@ def picture_folder(coco: CocoDataset) -> Path:
 
 def match_names(files: Sequence[str], names: Iterable[str], source: str) -> set[str]:
     """The files that paths, file names or stems stand for; a whole path stands for that file alone."""
-    exact = set(files)
-    known: dict[str, set[str]] = {}
-    for file in files:
-        pure = PurePosixPath(file)
-        for key in {file, pure.name, pure.stem}:
-            known.setdefault(key, set()).add(file)
+    known = by_name(files)
     wanted: set[str] = set()
     for name in names:
         if name not in known:
@@ -418,8 +462,56 @@ def match_names(files: Sequence[str], names: Iterable[str], source: str) -> set[
                 f"{source}: no picture is named {name!r}. {did_you_mean(name, known)[:400]} "
                 "Remedy: correct the name in the subset."
             )
-        wanted |= {name} if name in exact else known[name]
+        wanted.update(known[name])
     return wanted
+
+
+def groups_of(names: Sequence[str], groups: Mapping[str, str]) -> tuple[str, ...]:
+    """The group of each picture.
+
+    names   of all pictures, with their folders.
+    groups  name, file name or stem → group; what else is in it doesn't matter.
+    raises  DataError naming pictures without a group, and a key that would give one group to several pictures of
+            different folders.
+    """
+    found: list[str] = []
+    missing: list[str] = []
+    known = by_name(names)
+    for name in names:
+        key = next((key for key in _keys(name) if key in groups), None)
+        if key is None:
+            missing.append(name)
+        elif len(known[key]) > 1:
+            first, second = known[key][:2]
+            raise DataError(
+                f"groups: {key!r} is the name of {len(known[key])} pictures, such as {first!r} and {second!r}. "
+                "Remedy: give their paths."
+            )
+        else:
+            found.append(str(groups[key]))
+    if missing:
+        shown = ", ".join(map(repr, missing[:5]))
+        raise DataError(
+            f"{len(missing)} of {len(names)} pictures have no group ({shown}{', …' if missing[5:] else ''}); "
+            "expected one for every picture. Remedy: add their names or stems."
+        )
+    return tuple(found)
+
+
+def by_name(names: Iterable[str]) -> dict[str, list[str]]:
+    """Whole name, file name or stem → the whole names that it can mean, each once; a whole name means that alone."""
+    known: dict[str, list[str]] = {}
+    distinct = list(dict.fromkeys(names))
+    for name in distinct:
+        for key in _keys(name):
+            known.setdefault(key, []).append(name)
+    return known | {name: [name] for name in distinct}
+
+
+def _keys(name: str) -> tuple[str, ...]:
+    """What a picture can be called by: its whole name, also with slashes for backslashes, its file name, its stem."""
+    pure = PurePosixPath(name.replace("\\", "/"))
+    return tuple(dict.fromkeys((name, pure.as_posix(), pure.name, pure.stem)))
 
 
 def _listed(paths: Sequence[Path], show: int = 5) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ MEANINGS = {
     "crowd": "crowd regions can't be told from objects any more; each counts as one",
     "tracks": "objects lose their track",
     "scores": "objects lose their score",
+    "retold": "objects come back with another class, track, score or crowd mark, though the format has a place for it",
 }
 
 
@@ -116,7 +118,8 @@ class Conversion:
     losses          each loss of each object.
     left_out        what of the source couldn't be read, with its reason.
     ious            round-trip IoU of every object read with its counterpart in the written set; 0 without one.
-    notes           what the writer says.
+    notes           what was read in another way than it stands, and what the writer says.
+    refused         whether nothing was kept, as `strict` allows no loss.
     """
 
     source: str
@@ -129,6 +132,7 @@ class Conversion:
     left_out: list[Problem] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    refused: bool = False
 
     @property
     def lossless(self) -> bool:
@@ -159,6 +163,7 @@ class Conversion:
             "objects": self.objects,
             "written": self.written,
             "lossless": self.lossless,
+            "refused": self.refused,
             "losses": self.counts(),
             "lost_of": [row._asdict() for row in self.losses],
             "left_out": [
@@ -218,20 +223,60 @@ def _bins() -> list[tuple[float, float]]:
 
 
 def round_trip(before: Instances, after: Instances) -> npt.NDArray[np.float64]:
-    """IoU of each object with its counterpart, one to one, best pairs first; float64 (N,), 0 without one.
+    """IoU of each object with its counterpart; see `counterparts`."""
+    return counterparts(before, after)[0]
+
+
+def counterparts(
+    before: Instances, after: Instances
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """The object of `after` that each of `before` became, one to one, best pairs first.
 
     Objects without a pixel on either side are equal (1) as often as there are such on both sides.
+
+    returns  float64 (N,), the IoU, 0 without a counterpart; int64 (N,), its place, -1 without one or a pixel.
     """
-    scores = np.zeros(len(before), np.float64)
+    scores, places = np.zeros(len(before), np.float64), np.full(len(before), -1, np.int64)
     pairs = before.masks.iou(after.masks).tocoo()
     same = (pairs.row == pairs.col).astype(np.int64)  # of equals, those in the same place
     order = np.lexsort((pairs.col, pairs.row, -same, -pairs.data))
-    taken_before, taken_after = np.zeros(len(before), np.bool_), np.zeros(len(after), np.bool_)
+    taken = np.zeros(len(after), np.bool_)
     for k in order.tolist():
         i, j = int(pairs.row[k]), int(pairs.col[k])
-        if not taken_before[i] and not taken_after[j]:
-            taken_before[i] = taken_after[j] = True
+        if places[i] < 0 and not taken[j]:
+            places[i], taken[j] = j, True
             scores[i] = pairs.data[k]
     empty = np.flatnonzero(before.masks.areas == 0)
     scores[empty[: int(np.count_nonzero(after.masks.areas == 0))]] = 1
-    return scores
+    return scores, places
+
+
+def retold(
+    before: Instances, after: Instances, places: npt.NDArray[np.int64], holds: Holds, picture: str
+) -> Iterator[Row]:
+    """What the format holds by its description, and yet came back as something else.
+
+    places  as `counterparts` gives them.
+    """
+    there = np.flatnonzero(places >= 0)
+    held = (holds.classes, holds.crowd, holds.track_ids, holds.scores)
+    told = zip(held, _words(before, there), _words(after, places[there]), strict=True)
+    for holds_it, first, second in told:
+        # Of objects with equal masks it doesn't matter which became which.
+        if holds_it and first is not None and Counter(first) != Counter(second or ()):
+            for k, place in enumerate(there.tolist()):
+                if second is None or first[k] != second[k]:
+                    yield Row("retold", picture, place)
+
+
+def _words(objects: Instances, places: npt.NDArray[np.int64]) -> list[list[Any] | None]:
+    """Class names but for spaces, which some formats can't hold; crowd; tracks, None where there are none; scores."""
+    names = [" ".join(name.split()) for name in objects.classes.names]
+    crowd = objects.columns.get("iscrowd", np.zeros(len(objects), np.bool_))
+    tracks = objects.track_ids
+    return [
+        [names[i] for i in objects.class_ids[places].tolist()],
+        crowd[places].astype(np.bool_).tolist(),
+        None if tracks is None else tracks[places].tolist(),
+        np.round(objects.scores[places].astype(np.float64), 4).tolist(),
+    ]

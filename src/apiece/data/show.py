@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from apiece.data.augment import (
 from apiece.data.augment.targets import is_crowd, lost_of
 from apiece.data.dataset import open_dataset
 from apiece.data.sample import Sample
+from apiece.data.splits import groups_from_csv
 from apiece.errors import DataError, UsageError
 
 RGB = npt.NDArray[np.uint8]
@@ -79,16 +81,16 @@ def show_augmented(
     else:
         try:
             from apiece.train.augmentation import augmentation
-            from apiece.train.groups import read_groups
             from apiece.train.recipe import read_recipe
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"{recipe}: reading a recipe needs {error.name}. Run: pip install 'apiece[train]'"
             ) from None
         read = read_recipe(Path(recipe))
-        groups = read_groups(read.train.groups) if read.train.groups else {}
-        if groups and all(stem in groups for stem in dataset.stems):  # else they are of other pictures
-            dataset = dataset.with_groups(groups)
+        if read.train.groups is not None:
+            groups = groups_from_csv(read.train.groups)
+            with suppress(DataError):  # where they are of other pictures
+                dataset = dataset.with_groups(groups)
         transform = augmentation(read.augment, drawn_from(dataset))
     write_image(Path(out), augmented_sheet(dataset, transform, seed, columns=columns))
     return Path(out)

@@ -21,7 +21,7 @@ from apiece.core.instances import Instances
 from apiece.core.windows import Windows, open_windows
 from apiece.errors import UsageError
 from apiece.predict.across_scales import merge_scales
-from apiece.predict.scale import Scale, choose_scale, default_overlap, margin_of, tile_size
+from apiece.predict.scale import STRIDE, Scale, choose_scale, default_overlap, margin_of, tile_size
 from apiece.predict.seams import Seams, Sewn, TileView
 from apiece.predict.tile_store import TileStore
 from apiece.predict.tiles import Layout, Window, quarters
@@ -160,7 +160,7 @@ class _Pass:
         card = model.card
         self.model, self.windows, self.threshold, self.scale = model, windows, threshold, scale
         self.overlap = default_overlap(card, scale) if overlap is None else overlap
-        self.layout = Layout(windows.size, tile_size(card, scale), self.overlap, offset)
+        self.layout = Layout(windows.size, tile_size(card, scale), self.overlap, offset, STRIDE / scale)
         self.tops = self.layout.tops
         self.count = len(self.tops) * len(self.layout.lefts)
         self.margin = margin_of(scale, self.overlap)
@@ -172,7 +172,7 @@ class _Pass:
 
     def run(self, progress: Progress | None) -> Sewn:
         """Every tile, then the objects."""
-        seams = Seams(self.windows.size, self.model.card.classes, self.margin)
+        seams = Seams(self.windows.size, self.model.card.classes, self.margin, self.threshold)
         ends = [*self.tops[1:], self.windows.size[0]]
         width = len(self.layout.lefts)
         for i, (top, end) in enumerate(zip(self.tops, ends, strict=True)):

@@ -9,6 +9,7 @@ from apiece.errors import UsageError
 from apiece.models.card import ModelCard
 
 LARGEST = 64.0  # pixels of input a pixel of the picture
+STRIDE = 32  # pixels of input between cells of a network's coarsest grid, for every family here
 UNRELIABLE = 8  # pixels of input along a tile's inner edge: two cells of the usual stride of 4
 
 

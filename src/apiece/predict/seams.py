@@ -15,7 +15,10 @@ Pure geometry on masks in the picture's pixels. The rule, and why (docs/decision
    one it is the union of the views, where pixels in a tile's margin count only if no other tile of the group saw them
    outside its own.
 5. *Leftovers* are dropped, and counted: cut views of what another tile had wholly before it without seeing such an
-   object, and objects half of whose pixels better ones cover, unless a tile saw both on those pixels.
+   object; objects that a tile in which they lie deeper did not see, unless their score, in proportion of the depths
+   d / (d + deeper), still reaches the threshold; and objects half of whose pixels better ones cover, unless a tile saw
+   both on those pixels. Without the second rule an area that two tiles see would get two chances for every doubtful
+   object, and counts would grow with the overlap.
 
 Rows of tiles are added from top to bottom. Objects that no later tile can meet are finished at once, so the working
 set is that of a row or two of tiles and of objects that reach further.
@@ -81,10 +84,11 @@ class Seams:
 
     size    (height, width) of the picture.
     margin  pixels along a tile's inner edges where its network is not believed, at least 1.
+    threshold  lowest score of an object; the tiles' objects reach it.
     """
 
-    def __init__(self, size: tuple[int, int], classes: ClassMap, margin: int) -> None:
-        self.size, self.classes, self.margin = size, classes, margin
+    def __init__(self, size: tuple[int, int], classes: ClassMap, margin: int, threshold: float) -> None:
+        self.size, self.classes, self.margin, self.threshold = size, classes, margin, threshold
         self.fragments = 0
         self._live: list[_Tile] = []
         self._windows: list[Window] = []  # of tiles whose verdict counts for objects that are still open
@@ -134,7 +138,8 @@ class Seams:
             return Sewn(nothing, np.zeros(0, np.bool_), self.fragments)
         found = Instances.concatenate([part.found for part in self._parts])
         whole = np.concatenate([part.whole for part in self._parts])
-        kept = self._without_leftovers(found, whole)
+        trust = np.concatenate([part.trust for part in self._parts])
+        kept = self._without_leftovers(found, whole, trust)
         self.fragments += len(found) - len(kept)
         order = kept[np.argsort(-found.scores[kept], kind="stable")]
         return Sewn(found[order], whole[order], self.fragments)
@@ -240,12 +245,14 @@ class Seams:
         if not index.size:
             return
         tile.open[index] = False
-        keep = np.ones(len(index), np.bool_)
-        for n in np.flatnonzero(tile.cut[index]).tolist():
-            keep[n] = not self._seen_whole_by_another(tile.boxes[index[n]])
-        self.fragments += int(np.count_nonzero(~keep))
+        trust = tile.found.scores[index].astype(np.float64)
+        for n, i in enumerate(index.tolist()):
+            trust[n] *= self._share_of_trust(tile.boxes[i], int(tile.depth[i]), bool(tile.cut[i]))
+        kept = np.flatnonzero(trust >= self.threshold)
+        self.fragments += len(index) - len(kept)
+        chosen = index[kept]
         self._finish(
-            tile.found[index[keep]], ~tile.cut[index[keep]], [[_View(tile, int(i))] for i in index[keep]]
+            tile.found[chosen], ~tile.cut[chosen], trust[kept], [[_View(tile, int(i))] for i in chosen]
         )
 
     def _finish_group(self, group: list[_View]) -> None:
@@ -255,12 +262,16 @@ class Seams:
             del self._groups[view]
         best = self._whole_view(group)
         if best is not None:
-            self._finish(best.tile.found[[best.at]], np.ones(1, np.bool_), [group])
+            trust = best.score * self._share_of_trust(best.tile.boxes[best.at], best.depth, False)
+            if trust < self.threshold:
+                self.fragments += 1
+            else:
+                self._finish(best.tile.found[[best.at]], np.ones(1, np.bool_), np.array([trust]), [group])
             return
         largest = max(group, key=lambda view: (view.area, view.order))
         masks = _union(group, self.size, self.margin)
         box = np.concatenate([masks.offsets[0], masks.offsets[0] + masks.shapes[0, ::-1]]).astype(np.int64)
-        if masks.areas[0] == 0 or self._seen_whole_by_another(box):
+        if masks.areas[0] == 0 or not self._share_of_trust(box, 0, True):
             self.fragments += 1
             return
         one = largest.tile.found[[largest.at]]
@@ -271,29 +282,41 @@ class Seams:
         joined = Instances(
             self.size, masks, one.class_ids, one.scores, classes=self.classes, columns=one.columns
         )
-        self._finish(joined, np.zeros(1, np.bool_), [group])
+        self._finish(joined, np.zeros(1, np.bool_), np.array([largest.score]), [group])
 
-    def _finish(self, found: Instances, whole: NDArray[np.bool_], groups: list[list[_View]]) -> None:
+    def _finish(
+        self,
+        found: Instances,
+        whole: NDArray[np.bool_],
+        trust: NDArray[np.float64],
+        groups: list[list[_View]],
+    ) -> None:
         for number, group in enumerate(groups, self._finished):
             for view in group:
                 if view.at in view.tile.overlapped:
                     self._numbers[view.order] = number
         self._finished += len(found)
         if len(found):
-            self._parts.append(_Part(found, whole))
+            self._parts.append(_Part(found, whole, trust))
 
-    def _seen_whole_by_another(self, box: Int) -> bool:
-        """Whether a tile had all of this box before it, clear of its margin. A tile that knew the object as the same
-        would be in its group, and the group would have a whole view."""
-        return any(
-            window.depths(box[None], self.size)[0] >= self.margin for window in self._windows_around(box)
-        )
+    def _share_of_trust(self, box: Int, depth: int, cut: bool) -> float:
+        """By how much to believe in an object in spite of a tile that had it deeper before it and did not see it.
 
-    def _windows_around(self, box: Int) -> list[Window]:
+        1 where there is no such tile. (A tile that knew it as the same would be in its group, and its deeper view would
+        be the one that asks.) A cut view is not believed at all against a tile that had all of it, clear of its margin.
+        """
         left, top, right, bottom = box.tolist()
-        return [
-            w for w in self._windows if w.x <= left and w.y <= top and right <= w.right and bottom <= w.bottom
-        ]
+        deepest = max(
+            (
+                int(window.depths(box[None], self.size)[0])
+                for window in self._windows
+                if window.x <= left and window.y <= top and right <= window.right and bottom <= window.bottom
+            ),
+            default=-1,
+        )
+        if cut:
+            return 0.0 if deepest >= self.margin else 1.0
+        return depth / (depth + deepest) if deepest > depth else 1.0
 
     def _whole_view(self, group: list[_View]) -> _View | None:
         """The deepest whole view beyond whose tile no other view knows of parts."""
@@ -317,7 +340,9 @@ class Seams:
                 both = _both(masks, i, j)
                 self._shared[_View(tile, i).order, _View(tile, j).order] = both
 
-    def _without_leftovers(self, found: Instances, whole: NDArray[np.bool_]) -> Int:
+    def _without_leftovers(
+        self, found: Instances, whole: NDArray[np.bool_], trust: NDArray[np.float64]
+    ) -> Int:
         """Positions of the objects that better ones do not cover (rule 5)."""
         explained: dict[tuple[int, int], list[Masks]] = defaultdict(list)
         for (a, b), pixels in self._shared.items():
@@ -337,7 +362,7 @@ class Seams:
                 covers[i] = others
         dropped: set[int] = set()
         # From the worst on, an object yields to the better ones that are kept; so the best are settled first.
-        ranks = np.lexsort((np.arange(len(found)), -found.scores, ~whole))
+        ranks = np.lexsort((np.arange(len(found)), -trust, ~whole))
         place = np.empty(len(found), np.int64)
         place[ranks] = np.arange(len(found))
         for i in sorted(covers, key=lambda n: int(place[n])):
@@ -350,6 +375,7 @@ class Seams:
 class _Part(NamedTuple):
     found: Instances
     whole: NDArray[np.bool_]
+    trust: NDArray[np.float64]  # the score, less where a tile in which it lay deeper did not see it
 
 
 class _Tile:

@@ -80,6 +80,9 @@ class Layout:
     overlap  pixels that neighbours share at least, 2 to half of the tile's smaller side.
     offset   (x, y) pixels by which the grid is moved to the left and up, to see what a count owes to where the seams
              lie.
+    cell     pixels of the picture that a cell of the network's coarsest grid takes. Windows lie whole cells apart
+             where a tile holds that many: a network shows an object alike only where it lies alike in its cells, so
+             neighbours agree better. They then share more than `overlap`.
 
     Windows that would reach beyond the picture are moved inside, so that every tile is full where the picture allows.
     raises  UsageError where overlap or offset can't be meant.
@@ -89,6 +92,7 @@ class Layout:
     tile: tuple[int, int]
     overlap: int
     offset: tuple[int, int] = (0, 0)
+    cell: float = 1.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.overlap <= min(self.tile) // 2:
@@ -96,18 +100,25 @@ class Layout:
                 f"overlap: expected 2 to {min(self.tile) // 2} pixels, half of a tile of {self.tile} (height, width) "
                 f"at this scale; got {self.overlap}."
             )
+        if not self.cell > 0:
+            raise UsageError(f"cell: expected a number of pixels above 0, got {self.cell}.")
         if min(self.offset) < 0:
             raise UsageError(f"offset: expected (x, y) of at least 0, got {self.offset}.")
 
     @property
     def tops(self) -> list[int]:
         """First row of each row of tiles."""
-        return _starts(self.size[0], self.tile[0], self.overlap, self.offset[1])
+        return _starts(self.size[0], self.tile[0], self._step(self.tile[0]), self.offset[1])
 
     @property
     def lefts(self) -> list[int]:
         """First column of each column of tiles."""
-        return _starts(self.size[1], self.tile[1], self.overlap, self.offset[0])
+        return _starts(self.size[1], self.tile[1], self._step(self.tile[1]), self.offset[0])
+
+    def _step(self, tile: int) -> float:
+        """Pixels from one window to the next along a side."""
+        most = tile - self.overlap
+        return math.floor(most / self.cell + 1e-9) * self.cell or most
 
     def row(self, top: int) -> list[Window]:
         """The windows that begin at this row, from left to right."""
@@ -115,12 +126,11 @@ class Layout:
         return [Window(left, top, width, height) for left in self.lefts]
 
 
-def _starts(length: int, tile: int, overlap: int, offset: int) -> list[int]:
+def _starts(length: int, tile: int, step: float, offset: int) -> list[int]:
     last = max(0, length - tile)
-    step = tile - overlap
     first = -(offset % step)
     count = math.ceil((last - first) / step) + 1
-    return sorted({min(max(first + i * step, 0), last) for i in range(count)})
+    return sorted({min(max(math.floor(first + i * step + 0.5), 0), last) for i in range(count)})
 
 
 def quarters(window: Window, overlap: int) -> list[Window]:

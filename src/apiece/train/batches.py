@@ -40,7 +40,7 @@ def sampling_weights(
         classes = [np.unique(samples[i].instances.class_ids) for i in range(count)]
         frequency = np.bincount(np.concatenate(classes), minlength=1)
         rarest = [frequency[c].min() if len(c) else frequency.max() for c in classes]
-        weight = 1.0 / np.sqrt(np.array(rarest, dtype=np.float64))
+        weight = 1.0 / np.sqrt(np.maximum(rarest, 1, dtype=np.float64))  # 0 where no picture has an object
     normal: npt.NDArray[np.float64] = weight / weight.sum()
     return normal
 

@@ -6,14 +6,18 @@ Unknown keys are refused with the nearest known one. Relative paths are relative
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from apiece.data.augment.scale_crop import MOST_SIDE
+from apiece.data.formats import FORMATS
 from apiece.errors import RecipeError, did_you_mean
 from apiece.train.augmentation import AugmentRecipe
 from apiece.train.section import Section
+
+Side = Annotated[int, Field(ge=1, le=MOST_SIDE)]
 
 
 class ModelRecipe(Section):
@@ -25,16 +29,27 @@ class ModelRecipe(Section):
 
 
 class DataRecipe(Section):
-    """One data set: a COCO JSON with its image folder, or a folder with images/ and labels/.
+    """One data set, of any format that `apiece formats` lists.
 
-    subset     text file, one image file name or stem a line: only these are used.
-    groups     CSV of `image,group`, for balanced sampling and figures by group.
+    path       a file or folder of annotations.
+    images     the picture folder, where pictures lie elsewhere.
+    format     as `apiece formats` calls it; detected by default.
+    subset     text file, one picture's name, file name or stem a line: only these are used.
+    groups     table (CSV) of picture and group, for balanced sampling and partners of the same group.
     """
 
     path: Path
     images: Path | None = None
+    format: str | None = None
     subset: Path | None = None
     groups: Path | None = None
+
+    @field_validator("format")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        if name is not None and name not in FORMATS:
+            raise ValueError(f"no format {name!r}. {did_you_mean(name, FORMATS)}")
+        return name
 
 
 class OptimiserRecipe(Section):
@@ -70,12 +85,12 @@ class Recipe(Section):
     validation: DataRecipe | None = None
     augment: AugmentRecipe
     optimiser: OptimiserRecipe = OptimiserRecipe()
-    input_size: tuple[int, int]
+    input_size: tuple[Side, Side]
     epochs: int = Field(gt=0)
     epoch_samples: int | None = Field(None, gt=0)
     batch: int = Field(8, gt=0)
     balance: Literal["plain", "group", "class"] = "plain"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     frozen_norm: bool = False
     max_masks: int | None = Field(None, gt=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
@@ -95,7 +110,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _agree(self) -> Recipe:
         if self.balance == "group" and self.train.groups is None:
-            raise ValueError("balance: group needs train.groups, a CSV of image,group")
+            raise ValueError("balance: group needs train.groups, a table of picture and group")
         if self.batch % self.devices:
             raise ValueError(f"batch: expected a multiple of devices ({self.devices}), got {self.batch}")
         return self

@@ -15,6 +15,7 @@ from apiece.core.classes import ClassMap
 from apiece.data.augment import drawn_from
 from apiece.data.check import check
 from apiece.data.dataset import Dataset, open_dataset
+from apiece.data.splits import groups_from_csv
 from apiece.errors import DataError, RecipeError, UsageError
 from apiece.models import zoo
 from apiece.models.card import ModelCard
@@ -23,7 +24,6 @@ from apiece.models.pretrained import load_imagenet
 from apiece.train.augmentation import augmentation
 from apiece.train.batches import Batch, Plan, batches, sampling_weights
 from apiece.train.checkpoint import load_weights, save_weights
-from apiece.train.groups import read_groups
 from apiece.train.log import Log
 from apiece.train.loop import Loss, Schedule, fit, leave
 from apiece.train.losses import loss_of
@@ -82,25 +82,25 @@ def _prepare(run: Path, recipe: Recipe, resume: bool) -> None:
 def open_data(data: DataRecipe, classes: tuple[str, ...]) -> Dataset:
     """The data set of one section of the recipe, with its groups.
 
-    raises  RecipeError when its classes are not those of the recipe.
+    raises  RecipeError when it has a class that the recipe hasn't.
     """
-    dataset = open_dataset(data.path, images=data.images, subset=data.subset, class_name=classes[0])
-    if dataset.classes.names != classes:
-        raise RecipeError(
-            f"{data.path}: has the classes {list(dataset.classes.names)}, the recipe says {list(classes)}. "
-            "Make them equal, in this order."
-        )
+    dataset = open_dataset(data.path, data.images, data.subset, format=data.format, class_name=classes[0])
+    try:
+        dataset = dataset.with_classes(ClassMap(classes))
+    except DataError as error:
+        raise RecipeError(f"{data.path}: {error}") from None
     if data.groups is not None:
-        dataset = dataset.with_groups(read_groups(data.groups))
+        dataset = dataset.with_groups(groups_from_csv(data.groups))
     return dataset
 
 
-def refuse_errors(data: DataRecipe, log: Log) -> None:
+def refuse_errors(data: DataRecipe, classes: tuple[str, ...], log: Log) -> None:
     """Look at every picture and object before the first step: an error found after an hour costs the hour.
 
+    What is odd but may be meant is logged: warnings, and classes of the recipe without an object.
     raises  DataError with the first error, and how many more there are.
     """
-    report = check(data.path, data.images, data.subset)
+    report = check(data.path, data.images, data.subset, format=data.format)
     if report.errors:
         more = (
             f" `apiece check {data.path}` lists all {len(report.errors)}." if len(report.errors) > 1 else ""
@@ -108,6 +108,10 @@ def refuse_errors(data: DataRecipe, log: Log) -> None:
         raise DataError(f"{report.errors[0]}{more}")
     if report.warnings:
         log.info(f"{data.path}: {len(report.warnings)} warnings, the first: {report.warnings[0]}")
+    shown = {row["name"] for row in report.statistics["classes"]}
+    absent = [name for name in classes if name not in shown]
+    if len(classes) > 1 and absent:
+        log.info(f"{data.path}: no object of {', '.join(map(repr, absent))} there")
 
 
 def build(recipe: Recipe) -> tuple[Network, str]:
@@ -131,7 +135,7 @@ def _train(fabric: Fabric, recipe: Recipe, run: Path, resume: bool) -> None:
     log = Log(run, active=fabric.is_global_zero)
     if fabric.is_global_zero and not resume:
         for section in filter(None, (recipe.train, recipe.validation)):
-            refuse_errors(section, log)
+            refuse_errors(section, recipe.classes, log)
     data = open_data(recipe.train, recipe.classes)
     held_out = open_data(recipe.validation, recipe.classes) if recipe.validation else None
     net, origin = build(recipe)

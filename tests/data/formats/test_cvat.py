@@ -162,7 +162,9 @@ def test_a_video(tmp_path):
     assert [one.masks.areas.tolist() for one in frames] == [[16], [16, 6], [3], []]
     assert frames[1].columns["box_mask"].tolist() == [False, True]
     assert frames[2].masks.to_dense()[0, 3:5, 2:4].tolist() == [[False, True], [True, True]]
-    assert [(problem.where, problem.left_out) for problem in found] == [('points 2 ("car")', "the shape")]
+    assert [(problem.file, problem.where, problem.left_out) for problem in found] == [
+        (str(tmp_path / "annotations.xml"), 'frame_000003.PNG: points 2 ("car")', "the shape")
+    ]
     assert cvat.detect(tmp_path)
 
 
@@ -229,8 +231,8 @@ def test_an_export(tmp_path):
     y, x = np.mgrid[:10, :20] + 0.5
     assert np.array_equal(objects.masks[5].to_dense()[0], ((x - 10) / 3) ** 2 + ((y - 5) / 2) ** 2 <= 1)
     assert objects.masks.boxes[6].tolist() == [7, 1, 9, 9]  # turned around its centre
-    assert [(p.severity, p.where.split()[0], p.left_out) for p in found] == [
-        ("warning", kind, "the shape") for kind in ("polyline", "points", "tag")
+    assert [(p.severity, p.where.rsplit(" ", 2)[0], p.left_out) for p in found] == [
+        ("warning", f"ä/1.png: {kind}", "the shape") for kind in ("polyline", "points", "tag")
     ]
     assert len(source.read(1)) == 0
     assert cvat.detect(tmp_path)

@@ -342,3 +342,14 @@ def test_neighbours_are_not_taken_for_it(tmp_path):
     assert not yolo.detect(tmp_path / "mots")
     assert not yolo.detect(tmp_path / "nothing")
     assert not yolo.detect(picture(tmp_path, "b.png"))
+
+
+def test_pictures_without_any_label_file_are_no_data_set(tmp_path):
+    """As a folder of another format, forced to be read as this one, would silently have no object."""
+    write_image(tmp_path / "images" / "a.png", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(DataError, match="no picture with YOLO labels"):
+        yolo.open_source(tmp_path, strict=False)
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [a]\n")
+    source = yolo.open_source(tmp_path)
+    assert [(problem.severity, problem.code) for problem in source.problems] == [("warning", "no-label")]
+    assert len(source.read(0)) == 0

@@ -71,6 +71,9 @@ class Invert:
 
     p: float
 
+    def __post_init__(self) -> None:
+        check_fraction("Invert p", self.p)
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Colours change, objects stay."""
         return replace(sample, image=~sample.image) if rng.random() < self.p else sample
@@ -81,6 +84,9 @@ class Grey:
     """Without colour."""
 
     p: float
+
+    def __post_init__(self) -> None:
+        check_fraction("Grey p", self.p)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Colours change, objects stay."""

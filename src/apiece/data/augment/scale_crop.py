@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from apiece.core.masks import Masks
-from apiece.data.augment.base import RGB, Colour, Range, as_rgb, check_colour
+from apiece.data.augment.base import RGB, Colour, Range, as_rgb, check_colour, check_fraction, check_range
 from apiece.data.augment.targets import Change, everything, extent, placed, settled
 from apiece.data.sample import Sample
 from apiece.errors import UsageError
@@ -20,6 +20,9 @@ SAMPLED = 0.5
 BLACK: Colour = (0, 0, 0)
 # `ScaleCrop(size, LARGE_SCALE)` is the large-scale jitter of Ghiasi et al. 2021, but drawn log-uniformly.
 LARGE_SCALE: Range = (0.1, 2.0)
+MOST_SIDE = 16_384
+SMALLEST, LARGEST = 0.001, 1000.0  # factors
+WHOLE = 1 << 26  # pixels; a picture enlarged beyond is sampled in the window alone
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,12 @@ def check_window(
     name: str, size: tuple[int, int], scale: Range, min_visible: float, fill: Colour = BLACK
 ) -> None:
     """Raises UsageError if one of the values that such changes share can't be meant."""
-    if len(size) != 2 or min(size) < 1:
-        raise UsageError(f"{name} size is {size}; expected (height, width) of at least 1 pixel.")
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1] < math.inf:
-        raise UsageError(f"{name} scale is {scale}; expected 0 < lowest <= highest.")
-    if not 0 <= min_visible <= 1:
-        raise UsageError(f"{name} min_visible is {min_visible}; expected a fraction in 0..1.")
+    if len(size) != 2 or not 1 <= min(size) <= max(size) <= MOST_SIDE:
+        raise UsageError(
+            f"{name} size is {size}; expected (height, width) of at least 1 pixel and at most {MOST_SIDE:,}."
+        )
+    check_range(f"{name} scale", scale, SMALLEST, LARGEST)
+    check_fraction(f"{name} min_visible", min_visible)
     check_colour(f"{name} fill", fill)
 
 
@@ -101,13 +104,8 @@ def seen_through(
     x1, y1 = min(size[1], scaled[1] - left), min(size[0], scaled[0] - top)
     x1, y1 = max(x0, x1), max(y0, y1)
 
-    image: RGB = sample.image
-    if scaled != (height, width):
-        # The whole picture is averaged where it shrinks, else interpolated.
-        method = cv2.INTER_AREA if scaled[0] * scaled[1] < height * width else cv2.INTER_LINEAR
-        image = as_rgb(cv2.resize(image, scaled[::-1], interpolation=method))
     window = np.full((*size, 3), fill, np.uint8)
-    window[y0:y1, x0:x1] = image[y0 + top : y1 + top, x0 + left : x1 + left]
+    window[y0:y1, x0:x1] = _resized(sample.image, scaled, (x0 + left, y0 + top, x1 + left, y1 + top))
 
     objects = everything(sample)
     ratio = np.array([scaled[1] / width, scaled[0] / height])
@@ -128,6 +126,31 @@ def seen_through(
         seen=inside | (remains > 0),
     )
     return settled(sample, window, change, targets, min_visible, as_ignore)
+
+
+def _resized(image: RGB, scaled: tuple[int, int], part: tuple[int, int, int, int]) -> RGB:
+    """The part x0, y0, x1, y1 of a picture resized to `scaled`."""
+    x0, y0, x1, y1 = part
+    height, width = image.shape[:2]
+    area = scaled[0] * scaled[1]
+    if area > max(WHOLE, height * width) and x1 > x0 and y1 > y0:
+        sx, sy = scaled[1] / width, scaled[0] / height
+        # A pixel of room on either side, as samples lie between two centres.
+        left, top = max(0, math.floor(x0 / sx) - 1), max(0, math.floor(y0 / sy) - 1)
+        source = image[top : math.ceil(y1 / sy) + 1, left : math.ceil(x1 / sx) + 1]
+        matrix = np.array(
+            [[sx, 0, (left + 0.5) * sx - 0.5 - x0], [0, sy, (top + 0.5) * sy - 0.5 - y0]], np.float64
+        )
+        return as_rgb(
+            cv2.warpAffine(
+                source, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+        )
+    if scaled != (height, width):
+        # The whole picture is averaged where it shrinks, else interpolated.
+        method = cv2.INTER_AREA if area < height * width else cv2.INTER_LINEAR
+        image = as_rgb(cv2.resize(image, scaled[::-1], interpolation=method))
+    return image[y0:y1, x0:x1]
 
 
 def _zoomed(masks: Masks, scaled: tuple[int, int], left: int, top: int, size: tuple[int, int]) -> Masks:

@@ -19,7 +19,6 @@ from apiece.data.checks.sizes import Sizes, beyond_cap
 from apiece.data.checks.sources import (
     document_of,
     entries_of,
-    file_of,
     opening_problems,
     place_of,
     problem_of,
@@ -127,7 +126,7 @@ class Run:
         size = None if file is None else file.size
         stated = picture.size
         place = place_of(source, row)
-        named = ": ".join(filter(None, (str(file_of(source, row)), place)))
+        named = ": ".join(filter(None, (str(source.file_of(row)), place)))
         wrong = None
         if size is not None and stated is not None and picture.path is not None:
             wrong = same_size(named, stated, picture.path, size)
@@ -143,7 +142,7 @@ class Run:
             )
             if not told:
                 code = "size-mismatch" if mismatch else "structure"
-                self._add(problem_of(error, file_of(source, row), "the picture", code), spot)
+                self._add(problem_of(error, source.file_of(row), "the picture", code), spot)
             return
         for problem in found:
             self._add(replace(problem, code=problem.code or "structure"), spot)
@@ -158,7 +157,7 @@ class Run:
         if picture.path is None:
             text = "the picture isn't there; expected it where the annotations say, or in the picture folder."
             remedy = "name the picture folder, or add the file."
-            problem = Problem("error", str(file_of(part.source, spot.picture)), picture.name, text, remedy)
+            problem = Problem("error", str(part.source.file_of(spot.picture)), picture.name, text, remedy)
             self._add(replace(problem, left_out="the picture", code="no-picture"), known=part.known)
             return None
         first = files.setdefault(picture.path, spot.picture)
@@ -210,7 +209,7 @@ class Run:
 
     def _objects(self, view: View, spot: Spot) -> None:
         part = self.parts[spot.source]
-        file, picture = file_of(part.source, spot.picture), part.source.pictures[spot.picture]
+        file, picture = part.source.file_of(spot.picture), part.source.pictures[spot.picture]
         numbers = self.splits.setdefault(self._split(spot), Counter())
         numbers.update(pictures=1, objects=len(view.objects))
         small = self.sizes.add(view)
@@ -232,7 +231,7 @@ class Run:
 
     def _size(self, wrong: str | None, spot: Spot) -> None:
         if wrong:
-            file = file_of(self.parts[spot.source].source, spot.picture)
+            file = self.parts[spot.source].source.file_of(spot.picture)
             self._add(problem_of(AnnotationError(wrong), file, "the picture", "size-mismatch"), spot)
 
     def _tell(self, finding: Finding, file: str, spot: Spot | None = None, where: str = "") -> None:

@@ -6,27 +6,17 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from apiece.core.image import SUFFIXES
 from apiece.data.dataset import match_names
 from apiece.data.formats import open_source
 from apiece.data.formats.base import Source
 from apiece.data.formats.coco import CocoSource
-from apiece.data.formats.labels import LabelsSource
 from apiece.data.problems import Problem
 from apiece.errors import ApieceError
 
 MISSING = re.compile(r"^\d+ of its \d+ pictures are not in ")
-
-
-@runtime_checkable
-class NamesFiles(Protocol):
-    """A source of which every picture has an annotation file of its own."""
-
-    def file_of(self, index: int) -> Path:
-        """The file that holds the objects of picture `index`."""
-        ...
 
 
 def open_lenient(
@@ -59,16 +49,9 @@ def document_of(source: Source) -> Path:
     return source.coco.path if isinstance(source, CocoSource) else source.path
 
 
-def file_of(source: Source, index: int) -> Path:
-    """The file that holds the objects of a picture."""
-    if isinstance(source, LabelsSource):
-        return source.labels[index]
-    return source.file_of(index) if isinstance(source, NamesFiles) else document_of(source)
-
-
 def place_of(source: Source, index: int) -> str:
     """A picture as its annotation file calls it: "image 7" in COCO; "" where the file is this picture's alone."""
-    if isinstance(source, NamesFiles | LabelsSource):
+    if not source.shared:
         return ""
     picture = source.pictures[index]
     return f"image {picture.id}" if isinstance(source, CocoSource) else picture.name

@@ -90,14 +90,16 @@ def detect_format(path: str | Path) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UsageError(f"{path}: can be read as {' or '.join(found)}. Remedy: say which by --format.")
+        raise UsageError(
+            f"{path}: can be read as {' or '.join(found)}. Remedy: say which by --format (convert: --from)."
+        )
     nearest = _nearest(path)
     if nearest is not None:
         return nearest
     layouts = "\n".join(f"  {name:14}{format_of(name).LAYOUT}" for name in FORMATS)
     raise DataError(
         f"{path}: of no annotation format known here. Remedy: name the folder or document itself, or say the format "
-        f"by --format to hear what is missing.\n{layouts}"
+        f"by --format (convert: --from) to hear what is missing.\n{layouts}"
     )
 
 
@@ -118,7 +120,8 @@ def open_source(
     images  the picture folder, where pictures don't lie where the format has them.
     format  of FORMATS; detected by default.
     strict  False: what is wrong is listed in the source's `problems` instead of raised.
-    raises  UsageError and DataError as `detect_format`; with `strict` AnnotationError for the first error.
+    raises  UsageError and DataError as `detect_format`; DataError if `images` is no folder; with `strict`
+            AnnotationError for the first error.
     """
     path = Path(path)
     known = format_of(detect_format(path) if format is None else format)
@@ -126,4 +129,6 @@ def open_source(
         raise DataError(
             f"{path}: not found; expected a file or folder of annotations. Remedy: check the path."
         )
+    if images is not None and not Path(images).is_dir():
+        raise DataError(f"{images}: not found; expected the picture folder. Remedy: check the path.")
     return known.open_source(path, None if images is None else Path(images), strict=strict)

@@ -78,7 +78,10 @@ class Source(ABC):
     classes   the classes of its objects.
     pictures  in the source's own order.
     problems  what was found when it was opened; with strict opening, warnings only.
+    shared    whether one annotation file holds the objects of several pictures.
     """
+
+    shared: ClassVar[bool] = True
 
     path: Path
     classes: ClassMap
@@ -95,6 +98,10 @@ class Source(ABC):
         columns "iscrowd" (bool) where the format marks crowds; "box_mask" (bool) where an object is a drawn
                 rectangle, its mask being the whole box. Tracks are in `track_ids`, confidences in `scores`.
         """
+
+    def file_of(self, index: int) -> Path:
+        """The file that holds the objects of picture `index`, for messages; what the user named, by default."""
+        return self.path
 
     def size(self, index: int) -> Size:
         """(height, width) of picture `index`: of its file, upright, or as the annotations state it.
@@ -153,17 +160,21 @@ class Target(ABC):
     def flat_name(self, picture: Picture) -> PurePosixPath:
         """A file name of its own for every picture, without folders: "a/x.jpg" is x.jpg, the next x.jpg is x-2.jpg.
 
-        Two pictures never share a stem, as labels are often found by stem alone.
+        Two pictures never share a stem, as labels are often found by stem alone; and none is hidden, as readers pass
+        hidden files over: ".x.jpg" is x.jpg.
         """
         given = PurePosixPath(picture.name)
-        first = stem_of(Path(given.name))
-        stem, suffix, number = first, given.name[len(first) :], 1
+        shown = given.name.lstrip(".") or "picture"
+        first = stem_of(Path(shown))
+        stem, suffix, number = first, shown[len(first) :], 1
         while stem.lower() in self._taken:  # file systems may not tell cases apart
             number += 1
             stem = f"{first}-{number}"
         self._taken.add(stem.lower())
         if number > 1:
             self.notes.append(f"{picture.name}: is called {stem}{suffix}, another picture has its name.")
+        elif shown != given.name:
+            self.notes.append(f"{picture.name}: is called {stem}{suffix}, as readers pass hidden files over.")
         return PurePosixPath(stem + suffix)
 
     def copy_picture(self, picture: Picture, to: str | PurePosixPath) -> None:

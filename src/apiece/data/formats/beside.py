@@ -108,7 +108,8 @@ def pictures_of(
             continue
         if path is None:
             message = f"its picture {one.name or one.stem} wasn't found."
-            problems.append(Problem("warning", str(one.file), "", message, "name the picture folder."))
+            remedy = "give both the same name, or name the picture folder."
+            problems.append(Problem("warning", str(one.file), "", message, remedy, code="no-picture"))
         taken[name] = one.file
         pictures.append(Picture(name, path, len(pictures) + 1, one.size))
         files.append(one.file)

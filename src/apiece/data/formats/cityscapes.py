@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,11 @@ class CityscapesSource(Source):
     """Pictures with numbered pixels; see the module."""
 
     labels: tuple[Path, ...] = field(default=())
+    shared: ClassVar[bool] = False
+
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.labels[index]
 
     def size(self, index: int) -> Size:
         """See Source; of the label file, where there is no picture."""

@@ -55,6 +55,10 @@ class CocoSource(Source):
 
     coco: CocoDataset = field(kw_only=True)
 
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.coco.path
+
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source. What can't be read was left out when the source was opened, and stands in its `problems`.
 

@@ -71,10 +71,14 @@ class CvatSource(Source):
     document: Path = field(default=Path())
     spans: tuple[Span, ...] = field(default=())  # one for each picture
 
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.document
+
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "box_mask" where an object is one box."""
         size, name = self.size(index), self.pictures[index].name
-        drawing = Drawing(size, self.classes, f"{self.document}: {name}", found)
+        drawing = Drawing(size, self.classes, str(self.document), found, name)
         for place, shape in enumerate(parsed(self.document, [self.spans[index]])):
             add_shape(drawing, place, shape, shape.get("label"), shape.get("group_id"))
         return drawing.instances()

@@ -51,11 +51,14 @@ class CvatVideoSource(Source):
     shapes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 3), np.int64))
     starts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
 
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.document
+
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "box_mask" where an object is one box."""
-        drawing = Drawing(
-            self.size(index), self.classes, f"{self.document}: {self.pictures[index].name}", found
-        )
+        name = self.pictures[index].name
+        drawing = Drawing(self.size(index), self.classes, str(self.document), found, name)
         rows = self.shapes[self.starts[index] : self.starts[index + 1]].tolist()
         spans = [Span(begin, end) for _, begin, end in rows]
         for place, ((track, _, _), shape) in enumerate(

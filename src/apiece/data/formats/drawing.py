@@ -32,12 +32,15 @@ class Drawing:
 
     size     (height, width) of the picture; coordinates are its pixels, (0, 0) being its corner.
     file     as problems name it.
+    picture  which one of the file's; "" where the file is of one picture.
     found    where problems go; None: the first error is raised (see `report`).
     class_of the index of each class by its name.
     """
 
-    def __init__(self, size: Size, classes: ClassMap, file: str, found: list[Problem] | None) -> None:
-        self.size, self.classes, self.file, self.found = size, classes, file, found
+    def __init__(
+        self, size: Size, classes: ClassMap, file: str, found: list[Problem] | None, picture: str = ""
+    ) -> None:
+        self.size, self.classes, self.file, self.found, self.picture = size, classes, file, found, picture
         self.class_of = {name: i for i, name in enumerate(classes.names)}
         self._class_ids: list[int] = []
         self._track_ids: list[int | None] = []
@@ -98,11 +101,14 @@ class Drawing:
 
     def problem(self, where: str, message: str, remedy: str, left_out: str = "the object") -> None:
         """Note an error, or raise it."""
-        report(Problem("error", self.file, where, message, remedy, left_out), self.found)
+        report(Problem("error", self.file, self._place(where), message, remedy, left_out), self.found)
 
     def warn(self, where: str, message: str, remedy: str, left_out: str = "") -> None:
         """Note a warning."""
-        report(Problem("warning", self.file, where, message, remedy, left_out), self.found)
+        report(Problem("warning", self.file, self._place(where), message, remedy, left_out), self.found)
+
+    def _place(self, where: str) -> str:
+        return f"{self.picture}: {where}" if self.picture else where
 
     def no_area(self, where: str, what: str) -> None:
         """Note a shape that has no area, such as a point or a line."""
@@ -117,7 +123,8 @@ class Drawing:
         try:
             masks = self._masks()
         except AnnotationError as error:
-            raise AnnotationError(f"{self.file}: {error}") from None
+            place = f"{self.file}: {self.picture}" if self.picture else self.file
+            raise AnnotationError(f"{place}: {error}") from None
         tracks = [track for track in self._track_ids if track is not None]
         return Instances(
             self.size,

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -61,6 +61,11 @@ class GeojsonSource(Source):
     """GeoJSON documents and the pictures they belong to; see the module."""
 
     documents: tuple[Path, ...] = field(default=())  # one for each picture
+    shared: ClassVar[bool] = False
+
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.documents[index]
 
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "iscrowd" and "box_mask" where we have written them."""

@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -82,6 +82,11 @@ class ImagejSource(Source):
     """ROI archives and the pictures they belong to; see the module."""
 
     archives: tuple[Path, ...] = field(default=())  # one for each picture
+    shared: ClassVar[bool] = False
+
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.archives[index]
 
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "box_mask" where an object is a rectangle."""

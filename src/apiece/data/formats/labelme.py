@@ -23,7 +23,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -103,6 +103,11 @@ class LabelmeSource(Source):
     """A folder of LabelMe documents; see the module."""
 
     documents: tuple[Path, ...] = field(default=())  # one for each picture
+    shared: ClassVar[bool] = False
+
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.documents[index]
 
     def size(self, index: int) -> Size:
         """See Source; of old documents that don't state it, that of the picture inside them."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 
@@ -149,6 +150,11 @@ class LabelsSource(Source):
     """Label images, one for each picture; see the module."""
 
     labels: tuple[Path, ...] = field(default=())
+    shared: ClassVar[bool] = False
+
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.labels[index]
 
     def size(self, index: int) -> Size:
         """See Source; of the label image, where there is no picture."""

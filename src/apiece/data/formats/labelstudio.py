@@ -104,11 +104,15 @@ class LabelStudioSource(Source):
     text: JsonText = field(default=cast(JsonText, None))
     tasks: tuple[Span, ...] = field(default=())  # where each picture's task lies in the file
 
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.text.path
+
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "box_mask" where an object is a rectangle that isn't turned."""
         size, picture = self.size(index), self.pictures[index]
         (task,) = self.text.values([self.tasks[index]])
-        drawing = Drawing(size, self.classes, f"{self.text.path}: {picture.name}", found)
+        drawing = Drawing(size, self.classes, str(self.text.path), found, picture.name)
         _, annotation = _chosen(task)
         results = annotation["result"] if annotation else []
         labels = _labels(results)

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -224,6 +224,11 @@ class MaskFilesSource(Source):
     """Pictures with a mask file for each object; see the module."""
 
     entries: tuple[Entry, ...] = field(default=())
+    shared: ClassVar[bool] = False
+
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.entries[index].folder
 
     def size(self, index: int) -> Size:
         """See Source; of the first mask, where there is no picture."""

@@ -117,6 +117,12 @@ class MotsSource(Source):
 
     frames: tuple[Frame, ...] = field(default=())
 
+    def file_of(self, index: int) -> Path:
+        """See Source; of a picture without objects its own."""
+        frame = self.frames[index]
+        lines = None if frame.text is None else frame.text.path
+        return lines or frame.png or self.pictures[index].path or self.path
+
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "iscrowd" for regions of class 10."""
         size, frame = self.size(index), self.frames[index]

@@ -79,6 +79,10 @@ class PanopticSource(Source):
     folders: tuple[Path, ...] = field(kw_only=True)
     stuff: frozenset[int] = field(kw_only=True)
 
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.text.path
+
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; in the order of `segments_info`.
 

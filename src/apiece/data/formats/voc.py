@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +94,11 @@ class VocSource(Source):
 
     objects: tuple[Path, ...] = field(default=())
     class_masks: tuple[Path | None, ...] = field(default=())
+    shared: ClassVar[bool] = False
+
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.objects[index]
 
     def size(self, index: int) -> Size:
         """See Source; of the mask, where there is no picture."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 
@@ -75,6 +76,11 @@ class YoloSource(Source):
     """A YOLO data set; see the module."""
 
     labels: tuple[Path | None, ...] = field(default=())  # one for each picture; None where it has no text
+    shared: ClassVar[bool] = False
+
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.labels[index] or self.pictures[index].path or self.path
 
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "box_mask" where a line is a box."""
@@ -155,12 +161,17 @@ def open_source(path: Path, images: Path | None = None, *, strict: bool = True) 
     entries, settings = layout_of(root, path if path.is_file() else None, images, problems)
     if strict:
         refuse(problems, f"`apiece check {path}` lists them")
-    if not entries:
+    labels = [entry.label for entry in entries if entry.label]
+    if not entries or not (labels or settings):
         raise DataError(
             f"{path}: holds no picture with YOLO labels; expected images/ and labels/, a text of each picture's stem "
             "in the same subfolder. Remedy: name the folder that holds both, or the picture folder besides."
         )
-    classes = class_names(root, settings, [entry.label for entry in entries if entry.label], problems)
+    if not labels:
+        message = f"none of its {len(entries)} pictures has a label file; they are read as pictures without objects."
+        remedy = "nothing, if so it is meant; else add the folder labels."
+        problems.append(Problem("warning", str(path), "", message, remedy, code="no-label"))
+    classes = class_names(root, settings, labels, problems)
     named = Counter(entry.name for entry in entries)
     pictures = tuple(
         Picture(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apiece.core.classes import ClassMap
-from apiece.data.dataset import CocoLabels, Dataset, SourceLabels
+from apiece.data.dataset import Dataset, by_name, groups_of
 from apiece.data.formats import Source
 from apiece.errors import DataError
 
@@ -57,47 +57,21 @@ class Tally:
 
         raises  DataError naming the first that no picture or several have.
         """
-        known = _by_name(self.names)
+        known, place = by_name(self.names), {name: i for i, name in enumerate(self.names)}
         found = []
         for key in keys:
-            places = known.get(PurePosixPath(key).as_posix()) or known.get(PurePosixPath(key).name, [])
-            if len(places) != 1:
+            meant = known.get(PurePosixPath(key).as_posix()) or known.get(PurePosixPath(key).name, [])
+            if len(meant) != 1:
                 raise DataError(
-                    f"{key!r} is the name of {len(places) or 'no'} picture{'s' if len(places) > 1 else ''} here; "
+                    f"{key!r} is the name of {len(meant) or 'no'} picture{'s' if len(meant) > 1 else ''} here; "
                     "expected one. Remedy: give names as the data set has them."
                 )
-            found.append(places[0])
+            found.append(place[meant[0]])
         return found
 
     def grouped(self, groups: Mapping[str, str]) -> tuple[str, ...]:
-        """The group of each picture.
-
-        groups  name, file name or stem → group; what else is in it doesn't matter.
-        raises  DataError naming pictures without a group, and a name that would give one group to several pictures
-                of different folders.
-        """
-        found: list[str] = []
-        missing: list[str] = []
-        known = _by_name(self.names)
-        for name in self.names:
-            pure = PurePosixPath(name)
-            key = next((key for key in (name, pure.name, pure.stem) if key in groups), None)
-            if key is None:
-                missing.append(name)
-            elif len(known[key]) > 1 and key != name:
-                raise DataError(
-                    f"groups: {key!r} is the name of {len(known[key])} pictures, such as "
-                    f"{self.names[known[key][0]]!r} and {self.names[known[key][1]]!r}. Remedy: give their paths."
-                )
-            else:
-                found.append(str(groups[key]))
-        if missing:
-            shown = ", ".join(map(repr, missing[:5]))
-            raise DataError(
-                f"{len(missing)} of {len(self.names)} pictures have no group ({shown}{', …' if missing[5:] else ''}); "
-                "expected one for every picture. Remedy: add their names or stems."
-            )
-        return tuple(found)
+        """The group of each picture; see `groups_of`."""
+        return groups_of(self.names, groups)
 
     def copies(self) -> list[list[int]]:
         """Pictures whose files are the same byte by byte, each set in order. Only files of equal size are read."""
@@ -112,17 +86,6 @@ class Tally:
                 assert path is not None
                 found.setdefault(_digest(path), []).append(i)
         return sorted(places for places in found.values() if len(places) > 1)
-
-
-def _by_name(names: Sequence[str]) -> dict[str, list[int]]:
-    known: dict[str, list[int]] = {}
-    for i, name in enumerate(names):
-        pure = PurePosixPath(name)
-        for key in {name, pure.name, pure.stem}:
-            known.setdefault(key, []).append(i)
-    for i, name in enumerate(names):
-        known[name] = [i]  # a whole name means that picture, whatever others' last parts are
-    return known
 
 
 def _digest(path: Path) -> bytes:
@@ -143,7 +106,7 @@ def tally(data: Dataset | Source, progress: Callable[[int, int], None] | None = 
     raises    DataError if there is no picture or one comes twice; as reading annotations does.
     """
     if isinstance(data, Dataset):
-        names, paths = names_of(data), list[Path | None](data.paths)
+        names, paths = list(data.names), list[Path | None](data.paths)
     else:
         names, paths = [picture.name for picture in data.pictures], [p.path for p in data.pictures]
     if not names:
@@ -172,13 +135,3 @@ def tally(data: Dataset | Source, progress: Callable[[int, int], None] | None = 
         pixels,
         None if groups is None else tuple(groups[i] for i in order),
     )
-
-
-def names_of(data: Dataset) -> list[str]:
-    """What the pictures of a dataset are called where a subset of it is named."""
-    labels = data.labels
-    if isinstance(labels, CocoLabels):
-        return [labels.coco.image(labels.image_ids[row]).file_name for row in data.rows]
-    if isinstance(labels, SourceLabels):
-        return [labels.source.pictures[labels.places[row]].name for row in data.rows]
-    return [path.name for path in data.paths]

@@ -1,0 +1,75 @@
+"""What `apiece check` and `apiece convert` refuse, and that JSON is there where it is asked for."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apiece.cli import main
+from apiece.core.image import write_image
+
+
+@pytest.fixture
+def apiece(capsys, monkeypatch):
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["apiece", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, error = capsys.readouterr()
+        return int(stop.value.code or 0), out, error
+
+    return run
+
+
+@pytest.fixture
+def labelme(tmp_path: Path) -> Path:
+    """Two overlapping squares."""
+    folder = tmp_path / "set"
+    write_image(folder / "x.png", np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8))
+    shapes = [
+        {"label": "a", "points": [[x, 2], [x + 12, 2], [x + 12, 14], [x, 14]], "shape_type": "polygon"}
+        for x in (3, 9)
+    ]
+    document = {"shapes": shapes, "imagePath": "x.png", "imageHeight": 30, "imageWidth": 40}
+    (folder / "x.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_a_page_is_not_written_over_annotations(apiece, labelme):
+    before = (labelme / "x.json").read_bytes()
+    code, _, error = apiece("check", labelme, "--html", labelme / "x.json")
+    assert code == 2 and "is no page" in error
+    assert (labelme / "x.json").read_bytes() == before
+    code, _, error = apiece("check", labelme, "--html", labelme / "nowhere" / "x.html")
+    assert code == 2 and "isn't there" in error
+    page = labelme.parent / "x.html"
+    for _ in range(2):  # a page may be
+        assert apiece("check", labelme, "--html", page)[0] == 0
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_what_strict_refuses_is_a_document_too(apiece, labelme, tmp_path):
+    code, out, error = apiece("convert", labelme, tmp_path / "out", "--to", "voc", "--strict", "--json")
+    assert code == 1 and "--strict allows no loss" in error
+    report = json.loads(out)
+    assert (report["schema"], report["refused"], report["losses"]) == (
+        "apiece/convert/1",
+        True,
+        {"overlaps": 1},
+    )
+    assert not (tmp_path / "out").exists()
+    code, out, _ = apiece("convert", labelme, tmp_path / "out", "--to", "voc", "--json")
+    assert code == 0 and json.loads(out)["refused"] is False
+
+
+def test_several_formats_are_told_with_the_options_of_both_commands(apiece, labelme, tmp_path):
+    (labelme / "tasks.json").write_text('[{"data": {"image": "x.png"}, "annotations": []}]')
+    code, _, error = apiece("convert", labelme, tmp_path / "out", "--to", "coco")
+    assert code == 2 and "labelme or labelstudio" in error and "--from" in error
+    code, _, error = apiece(
+        "convert", labelme, tmp_path / "out", "--to", "coco", "--images", tmp_path / "nowhere"
+    )
+    assert code == 2
+    assert not (tmp_path / "out").exists()
