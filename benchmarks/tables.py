@@ -90,6 +90,39 @@ def segment() -> str:
     )
 
 
+def tiling() -> str:
+    document = read("tiling")
+    exact, offsets = document["exact"]["result"], document["offsets"]["result"]
+    rows = [
+        [
+            f"{row['side']:,}²",
+            f"{row['picture_mb']:,}",
+            f"{row['tiles']:,}",
+            f"{row['objects']:,}",
+            f"{row['seconds']:.0f}",
+            f"{1e3 * row['seconds_per_tile']:.0f}",
+            f"{row['before_mb']}",
+            f"{row['peak_mb']}",
+            f"{row['results_mb']:.0f}",
+        ]
+        for row in document["memory"]["result"]
+    ]
+    head = ["picture", "MB", "tiles", "objects", "s", "ms a tile", "MB before", "peak MB", "results, MB"]
+    places = ", ".join(f"{row['count']:,} at {tuple(row['offset'])}" for row in offsets["by_offset"])
+    return (
+        "## Pictures of any size: `python benchmarks/tiling.py exact`, `memory`, `offsets`\n\n"
+        f"**Exact.** {exact['objects']:,} synthetic objects, touching, overlapping and across seams, on "
+        f"{exact['size'][0]:,} × {exact['size'][1]:,} pixels, the network replaced by an oracle: {exact['found']:,} "
+        f"found, all masks equal to the untiled truth: {'yes' if exact['masks_equal'] else 'NO'}. "
+        f"{exact['tiles']:,} tiles, {exact['seconds']} s of which {exact['seconds_of_oracle']} s are the oracle's; "
+        f"peak {exact['peak_mb']} MB, of a picture of {exact['picture_mb']:,} MB.\n\n"
+        f"**Memory and time** with `cells`, mosaics of nuclei at constant density:\n\n{table(head, rows)}\n\n"
+        f"**Where the seams lie.** `cells` on a mosaic of {offsets['pictures']} real pictures: {places}; they "
+        f"differ by {100 * offsets['spread_relative']:.2f} %. Picture by picture it counts "
+        f"{offsets['counted_picture_by_picture']:,}; labelled are {offsets['true']:,}.\n"
+    )
+
+
 def coco_reading() -> str:
     document = read("coco_reading")
     rows = [
@@ -155,5 +188,5 @@ def augment() -> str:
 
 
 if __name__ == "__main__":
-    parts = [HEAD, masks(), segment(), coco_reading(), million(), augment()]
+    parts = [HEAD, masks(), segment(), tiling(), coco_reading(), million(), augment()]
     (HERE.parent / "docs" / "benchmarks.md").write_text("\n".join(parts))

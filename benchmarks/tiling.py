@@ -9,7 +9,8 @@ exact    an oracle (tests/tile_oracle.py: it reads the objects' numbers from the
 memory   `cells` on mosaics of nuclei at constant density; each size in a process of its own. `peak_mb` is the
          process's largest resident set, `before_mb` that before the first tile (model loaded), `results_mb` what the
          returned masks take.
-offsets  `cells` on a mosaic of real pictures, at the scale it was trained at; the tiles lie at four offsets.
+offsets  `cells` on a mosaic of real pictures, at the scale it was trained at. The tiles lie at four offsets that are
+         half steps of the grid, and at four at random (seed 2018).
 
 Pictures of the mosaics: all held-out fluorescence pictures of 256 x 256 pixels of BBBC038 (recipes/cells-heldout.txt,
 cells-groups.csv), shuffled with seed 2018, edge to edge, row by row, from the start again when they are used up. Writes
@@ -110,9 +111,9 @@ def exact_child(picture: str, truth: str) -> dict[str, Any]:
 # ---- mosaics
 
 
-def pictures(column: str = "heldout") -> list[Path]:
+def pictures() -> list[Path]:
     """The mosaics' pictures, in the order in which they are laid."""
-    kept = set((ROOT / "recipes" / f"cells-{column}.txt").read_text().split())
+    kept = set((ROOT / "recipes" / "cells-heldout.txt").read_text().split())
     with (ROOT / "recipes" / "cells-groups.csv").open(newline="") as file:
         named = [row["image"] for row in csv.DictReader(file) if row["group"] == "fluorescence-256x256"]
     names = sorted(name for name in named if name in kept)
@@ -185,21 +186,23 @@ def offsets(columns: int, threads: int) -> dict[str, Any]:
         laid = mosaic(picture, columns * SIDE, columns * SIDE)
         true = sum(len(np.unique(read_label_image(DATA / "labels" / p.name))) - 1 for p in laid)
         alone = {p: len(model(read_image(p))) for p in dict.fromkeys(laid)}
-        half = 110  # half of the tiles' step at this scale
-        rows = []
-        for offset in ((0, 0), (half, 0), (0, half), (half, half)):
-            result = model.segment_large(picture, scale=2.0, offset=offset)
-            rows.append(
-                {
-                    "offset": offset,
-                    "count": len(result.instances),
-                    "fragments": result.fragments,
-                    "tiles": result.tiles,
-                    "seconds": round(result.seconds, 1),
-                }
-            )
-            print(rows[-1], flush=True)
-    counts = [row["count"] for row in rows]
+        half = 104  # half of the tiles' step at this scale
+        steps = [(0, 0), (half, 0), (0, half), (half, half)]
+        anywhere = np.random.default_rng(2018).integers(0, 2 * half, (4, 2)).tolist()
+        rows: dict[str, list[dict[str, Any]]] = {"half_steps": [], "random": []}
+        for name, places in (("half_steps", steps), ("random", anywhere)):
+            for x, y in places:
+                result = model.segment_large(picture, scale=2.0, offset=(x, y))
+                rows[name].append(
+                    {
+                        "offset": [x, y],
+                        "count": len(result.instances),
+                        "fragments": result.fragments,
+                        "tiles": result.tiles,
+                        "seconds": round(result.seconds, 1),
+                    }
+                )
+                print(rows[name][-1], flush=True)
     return {
         "pictures": len(laid),
         "different_pictures": len(alone),
@@ -208,9 +211,15 @@ def offsets(columns: int, threads: int) -> dict[str, Any]:
         "true": true,
         "counted_picture_by_picture": sum(alone[p] for p in laid),
         "by_offset": rows,
-        "spread": max(counts) - min(counts),
-        "spread_relative": round((max(counts) - min(counts)) / (sum(counts) / len(counts)), 5),
+        "spread": {name: spread(part) for name, part in rows.items()},
     }
+
+
+def spread(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Largest less smallest count, and in proportion of the mean."""
+    counts = [row["count"] for row in rows]
+    width = max(counts) - min(counts)
+    return {"objects": width, "relative": round(width / (sum(counts) / len(counts)), 5)}
 
 
 # ---- all

@@ -76,6 +76,7 @@ def check(
 
         if len(data) > 1:
             raise UsageError("--show-augmented: shows one data set; name one.")
+        _refuse_sheet(show, data[0], images)
         print(show_augmented(data[0], show, recipe, seed, images=images, subset=subset, format=given))
         return
     if recipe is not None:
@@ -100,6 +101,16 @@ def check(
     print(json.dumps(report.to_json()) if as_json else report.to_text())
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _refuse_sheet(sheet: Path, data: Path, images: Path | None) -> None:
+    """A sheet may be written over, a picture of the data set not."""
+    near = [folder for folder in (data, images) if folder is not None and folder.is_dir()]
+    if data.is_file():  # its pictures lie below; beside it sheets may
+        near += [path for path in data.parent.iterdir() if path.is_dir()]
+    place = sheet.resolve()
+    if sheet.exists() and any(place.is_relative_to(folder.resolve()) for folder in near):
+        raise UsageError(f"--show-augmented: {sheet} is a file of the data set. Remedy: choose another name.")
 
 
 def _refuse_page(html: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from apiece.data.augment import (
     Noise,
     Rotate90,
     ScaleCrop,
+    scale_crop,
 )
 from apiece.data.sample import Sample
 from apiece.data.synthetic import discs
@@ -203,6 +205,36 @@ def test_scale_crop_draws_what_it_always_drew():
     np.testing.assert_array_equal(out.image, image[top : top + 64, left : left + 64])
 
 
+@pytest.mark.parametrize("change", [Invert, Grey])
+def test_a_probability_is_a_fraction(change):
+    with pytest.raises(UsageError, match=f"{change.__name__} p is 5"):
+        change(5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([(1.0, 3.0), (7.3, 7.3), (0.2, 1.4)]))
+def test_a_far_enlarged_window_is_the_part_of_the_whole(seed, scale):
+    """OpenCV's warp knows places to a 32nd of a pixel, so colours may be off by that part of the largest step."""
+    sample = discs(np.random.default_rng(seed), (40, 52), 5)
+    change = ScaleCrop((33, 47), scale)
+    whole = change(sample, np.random.default_rng(seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scale_crop, "WHOLE", 0)
+        window = change(sample, np.random.default_rng(seed))
+    assert np.abs(window.image.astype(int) - whole.image).max() <= 255 / 16
+    assert window.instances == whole.instances
+
+
+def test_a_thousandfold_enlargement_costs_its_window():
+    sample = discs(np.random.default_rng(0), (64, 64), 8)
+    tracemalloc.start()
+    out = ScaleCrop((64, 64), (1000, 1000), 0.0)(sample, np.random.default_rng(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert out.image.max() > 0
+    assert peak < 2_000_000  # the whole would be 12 GB
+
+
 def test_the_fraction_that_decides_is_min_visible():
     """A square that the crop cuts in half stays at a limit below a half and goes at one above."""
     square = Masks.from_crops([np.ones((20, 20), bool)], [[5, 10]], (50, 100))
@@ -326,7 +358,17 @@ def test_the_same_generator_gives_the_same_sample_at_any_size(seed, size):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"size": (0, 5)}, {"scale": (2, 1)}, {"scale": (0, 1)}, {"min_visible": 1.5}, {"min_visible": -1}],
+    [
+        {"size": (0, 5)},
+        {"size": (5, 1_000_000)},
+        {"scale": (2, 1)},
+        {"scale": (0, 1)},
+        {"scale": (1, 100_000)},
+        {"scale": (1e-300, 1)},
+        {"scale": (float("nan"), 1)},
+        {"min_visible": 1.5},
+        {"min_visible": -1},
+    ],
 )
 def test_values_that_cannot_be_meant_are_refused(wrong):
     with pytest.raises(UsageError, match="ScaleCrop"):

@@ -13,7 +13,8 @@ import pytest
 
 from apiece.core.image import read_image, write_image
 from apiece.data.augment import Affine, Blur, Compose, Flip, Grey, Invert, Rotate90, ScaleCrop, drawn_from
-from apiece.data.show import GAP, LINE, TILE, _described, _told, augmented_sheet, every_change, show_augmented
+from apiece.data.augment.every import every_change
+from apiece.data.show import GAP, LINE, TILE, _described, _told, augmented_sheet, show_augmented
 from apiece.data.synthetic import discs
 from apiece.errors import DataError, RecipeError, UsageError
 

@@ -268,4 +268,5 @@ def test_problems_name_the_file_that_holds_the_object(tmp_path: Path, name: str)
     files = [Path(problem.file) for problem in report.problems if problem.code == "tiny"]
     made = open_source(tmp_path / "out")
     assert files == [made.file_of(0)] * len(files) != []
-    assert files[0].exists() and files[0] != tmp_path / "out"
+    assert files[0].exists()
+    assert files[0] != tmp_path / "out"

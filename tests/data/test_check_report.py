@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +19,7 @@ from apiece.core.image import write_image
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
 from apiece.data.check import check
-from apiece.data.checks.geometry import shapes
+from apiece.data.checks.geometry import is_divided, shapes
 from apiece.data.checks.page import page_of, write_page
 from apiece.data.checks.run import Part, Run
 from apiece.data.checks.sizes import Sizes
@@ -263,3 +264,30 @@ def test_several_sets_and_their_splits(tmp_path: Path):
     assert [p.code for p in check(train, against=val).problems] == [
         "unreadable-data"
     ]  # nothing to compare with
+
+
+def test_objects_between_the_parts_of_another_are_found_in_time_of_their_own_area():
+    """Against joining the two on a full frame; and with thousands that lie between, none of which touches."""
+    rng = np.random.default_rng(2)
+    seen = set()
+    for _ in range(60):
+        labels = np.zeros((9, 12), np.int32)
+        labels[:, :] = rng.choice([0, 1, 2, 3], p=(0.3, 0.4, 0.2, 0.1), size=labels.shape)
+        masks = Masks.from_label_image(labels)
+        if not 0 < len(masks) == len(np.unique(labels[labels > 0])):
+            continue
+        frames = masks.to_dense()
+        joined = [
+            cv2.connectedComponents((frames[0] | frame).astype(np.uint8), connectivity=8)[1][frames[0]]
+            for frame in frames[1:]
+        ]
+        assert is_divided(masks, 0) == any(len(np.unique(one)) == 1 for one in joined)
+        seen.add(is_divided(masks, 0))
+    assert seen == {True, False}
+    labels = np.zeros((1200, 1200), np.int32)
+    rows = np.arange(5, 1190, 15)
+    labels[np.ix_(rows, rows)] = np.arange(2, 2 + len(rows) ** 2).reshape(len(rows), -1)
+    labels[:2, :2] = labels[-2:, -2:] = 1
+    began = time.perf_counter()
+    assert not is_divided(Masks.from_label_image(labels), 0)
+    assert time.perf_counter() - began < 5  # 6,241 full frames would take half a minute

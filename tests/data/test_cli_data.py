@@ -27,6 +27,7 @@ def apiece(capsys, monkeypatch):
 def labelme(tmp_path: Path) -> Path:
     """Two overlapping squares."""
     folder = tmp_path / "set"
+    folder.mkdir()
     write_image(folder / "x.png", np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8))
     shapes = [
         {"label": "a", "points": [[x, 2], [x + 12, 2], [x + 12, 14], [x, 14]], "shape_type": "polygon"}
@@ -40,19 +41,32 @@ def labelme(tmp_path: Path) -> Path:
 def test_a_page_is_not_written_over_annotations(apiece, labelme):
     before = (labelme / "x.json").read_bytes()
     code, _, error = apiece("check", labelme, "--html", labelme / "x.json")
-    assert code == 2 and "is no page" in error
+    assert code == 2
+    assert "is no page" in error
     assert (labelme / "x.json").read_bytes() == before
     code, _, error = apiece("check", labelme, "--html", labelme / "nowhere" / "x.html")
-    assert code == 2 and "isn't there" in error
+    assert code == 2
+    assert "isn't there" in error
     page = labelme.parent / "x.html"
     for _ in range(2):  # a page may be
         assert apiece("check", labelme, "--html", page)[0] == 0
     assert page.read_text().startswith("<!doctype html>")
 
 
+def test_a_sheet_is_not_written_over_a_picture(apiece, labelme):
+    before = (labelme / "x.png").read_bytes()
+    for data in (labelme, labelme / "x.json"):
+        places = ((), ("--images", labelme))[data.is_file()]
+        code, _, error = apiece("check", data, *places, "--show-augmented", labelme / "x.png")
+        assert code == 2
+        assert "is a file of the data set" in error
+    assert (labelme / "x.png").read_bytes() == before
+
+
 def test_what_strict_refuses_is_a_document_too(apiece, labelme, tmp_path):
     code, out, error = apiece("convert", labelme, tmp_path / "out", "--to", "voc", "--strict", "--json")
-    assert code == 1 and "--strict allows no loss" in error
+    assert code == 1
+    assert "--strict allows no loss" in error
     report = json.loads(out)
     assert (report["schema"], report["refused"], report["losses"]) == (
         "apiece/convert/1",
@@ -61,13 +75,16 @@ def test_what_strict_refuses_is_a_document_too(apiece, labelme, tmp_path):
     )
     assert not (tmp_path / "out").exists()
     code, out, _ = apiece("convert", labelme, tmp_path / "out", "--to", "voc", "--json")
-    assert code == 0 and json.loads(out)["refused"] is False
+    assert code == 0
+    assert json.loads(out)["refused"] is False
 
 
 def test_several_formats_are_told_with_the_options_of_both_commands(apiece, labelme, tmp_path):
     (labelme / "tasks.json").write_text('[{"data": {"image": "x.png"}, "annotations": []}]')
     code, _, error = apiece("convert", labelme, tmp_path / "out", "--to", "coco")
-    assert code == 2 and "labelme or labelstudio" in error and "--from" in error
+    assert code == 2
+    assert "labelme or labelstudio" in error
+    assert "--from" in error
     code, _, error = apiece(
         "convert", labelme, tmp_path / "out", "--to", "coco", "--images", tmp_path / "nowhere"
     )

@@ -14,6 +14,7 @@ from scipy import ndimage
 from apiece.core.classes import ClassMap
 from apiece.core.image import write_image
 from apiece.core.instances import Instances
+from apiece.data.check import check
 from apiece.data.convert import convert
 from apiece.data.formats import FORMATS, Picture, detect_format, format_of, open_source
 from apiece.data.formats.table import markdown
@@ -178,6 +179,21 @@ def test_links_are_not_written_over_and_failures_leave_no_folders(tmp_path):
     assert (tmp_path / "a" / "b" / "out" / "labels").is_dir()
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_without_pictures_none_and_no_empty_folder_is_left(tmp_path, name):
+    folder, _ = written(tmp_path, "coco", scenes_of(3))  # with pictures in a folder and in one below
+    source = open_source(folder)
+    whole = convert(source, "coco", name, tmp_path / "whole")
+    bare = convert(source, "coco", name, tmp_path / "bare", pictures=False)
+    assert (bare.ious, bare.counts()) == (whole.ious, whole.counts())
+    left = [path.relative_to(tmp_path / "bare") for path in (tmp_path / "bare").rglob("*")]
+    everything = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*")]
+    assert set(left) < set(everything)
+    pictures = {path.read_bytes() for path in (folder / "images").rglob("*.png")}
+    assert not any((tmp_path / "bare" / one).read_bytes() in pictures for one in left if one.suffix == ".png")
+    assert all(any((tmp_path / "bare" / one).iterdir()) for one in left if (tmp_path / "bare" / one).is_dir())
+
+
 def test_a_folder_is_not_called_as_a_document(tmp_path):
     folder, _ = written(tmp_path, "coco", scenes_of(3))
     source = open_source(folder)
@@ -194,7 +210,7 @@ def test_a_folder_is_not_called_as_a_document(tmp_path):
 def test_a_picture_that_is_gone_and_a_hidden_one_stop_nothing(tmp_path, to):
     folder, _ = written(tmp_path, "coco", scenes_of(3))
     document = json.loads((folder / "annotations.json").read_text())
-    gone, hidden, kept = (image["file_name"] for image in document["images"])
+    gone, hidden, _ = (image["file_name"] for image in document["images"])
     (folder / "images" / gone).unlink()
     (folder / "images" / hidden).rename(folder / "images" / ".hidden.png")
     document["images"][1]["file_name"] = ".hidden.png"
@@ -271,6 +287,20 @@ def test_nothing_readable_is_an_error_and_cut_outlines_are_noted(tmp_path):
     assert not (tmp_path / "two").exists()
 
 
+def test_a_set_without_pictures_is_written_where_a_format_can_say_so(tmp_path):
+    (tmp_path / "set.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    source = open_source(tmp_path / "set.json")
+    for name in FORMATS:
+        out = tmp_path / name
+        if name in ("coco", "coco-panoptic", "cvat"):
+            assert convert(source, "coco", name, out).lossless
+            assert open_source(out).pictures == ()
+        else:
+            with pytest.raises(DataError, match=r"set\.json: has no picture"):
+                convert(source, "coco", name, out)
+            assert not out.exists()
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_picture_names_the_file_of_its_objects(tmp_path, name):
     folder, _ = written(tmp_path, name, scenes_of(3))
@@ -315,3 +345,13 @@ def test_the_docs_say_what_the_formats_hold():
     page = (Path(__file__).parents[2] / "docs/reference/formats.md").read_text()
     made = page.partition("test_convert.py -->\n")[2].partition("\n<!-- /table -->")[0]
     assert made == markdown()
+
+
+def test_a_damaged_file_is_named_itself(tmp_path):
+    folder, names = written(tmp_path, "coco-panoptic", scenes_of(3))
+    png = sorted((folder / "panoptic").rglob("*.png"))[0]
+    png.write_bytes(png.read_bytes()[:40])
+    result = convert(open_source(folder), "coco-panoptic", "coco", tmp_path / "out")
+    assert [(problem.file, problem.where in names) for problem in result.left_out] == [(str(png), True)]
+    assert str(png) not in result.left_out[0].message
+    assert [problem.file for problem in check(folder).errors] == [str(png)]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from apiece.core.classes import ClassMap
 from apiece.core.instances import Instances
 from apiece.data.dataset import Dataset, match_names, open_dataset
 from apiece.data.sample import Sample
@@ -282,8 +283,45 @@ def test_groups_follow_their_pictures(tmp_path: Path):
     assert grouped[1:].groups == ("light", "dark")
     assert grouped.select([2, 1]).groups == ("dark", "light")
     assert data.groups is None
-    with pytest.raises(DataError, match="1 of 3 pictures have no group, first 'c'"):
+    with pytest.raises(DataError, match=r"1 of 3 pictures have no group \('c.png'\)"):
         data.with_groups({"a": "dark", "b": "light"})
+
+
+def test_groups_and_names_are_those_of_a_split(tmp_path: Path):
+    """A table of file names or paths serves training as it serves `apiece split`."""
+    for part in ("x", "y"):
+        (tmp_path / part).mkdir()
+        cv2.imwrite(str(tmp_path / part / "a.png"), np.zeros((20, 30, 3), np.uint8))
+    data = open_dataset(coco(tmp_path, ["x/a.png", "y\\a.png"]))
+    assert data.names == ("x/a.png", "y\\a.png")
+    assert data[1:].names == ("y\\a.png",)
+    assert data.with_groups({"x/a.png": "1", "y/a.png": "2"}).groups == ("1", "2")
+    with pytest.raises(DataError, match="'a' is the name of 2 pictures"):
+        data.with_groups({"a": "1"})
+    plain = open_dataset(folder(tmp_path / "f"))
+    assert plain.with_groups({"a.png": "1", "b": "2"}).groups == ("1", "2")
+
+
+def test_classes_keep_their_names_in_another_list(tmp_path: Path):
+    data = open_dataset(folder(tmp_path), class_name="cell")
+    wide = data.with_classes(ClassMap(("leaf", "cell"), (7, 9)))
+    assert wide.classes.ids == (7, 9)
+    assert wide[0].instances.class_ids.tolist() == [1, 1]
+    assert wide[0].instances.columns["label"].tolist() == [7, 300]
+    assert wide.instances(1).class_ids.tolist() == [1, 1]
+    again = wide.with_classes(ClassMap(("cell", "leaf")))
+    assert again[0].instances.class_ids.tolist() == [0, 0]
+    assert again.names == data.names
+    with pytest.raises(DataError, match="the class 'cell' of the data is not among"):
+        data.with_classes(ClassMap(("leaf",)))
+
+
+def test_a_class_name_is_given_to_label_images_wherever_pictures_lie(tmp_path: Path):
+    root = folder(tmp_path / "d")
+    (root / "images").rename(tmp_path / "elsewhere")
+    data = open_dataset(root, tmp_path / "elsewhere", format="labels", class_name="cell")
+    assert data.classes.names == ("cell",)
+    assert data[0].instances.classes.names == ("cell",)
 
 
 @pytest.mark.parametrize("layout", ["labels", "coco"])

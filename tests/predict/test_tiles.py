@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,11 +23,12 @@ from apiece.core.instances import Instances
 from apiece.core.masks import Masks
 from apiece.core.windows import open_windows
 from apiece.data.synthetic import Scene, large_scene, scene
-from apiece.errors import GeometryError, ImageError, UsageError
+from apiece.errors import GeometryError, ImageError, ModelError, UsageError
 from apiece.models.card import ModelCard
 from apiece.models.contract import Candidates
 from apiece.predict.across_scales import merge_scales
 from apiece.predict.large import ArrayWindows
+from apiece.predict.load import load
 from apiece.predict.predictor import Model
 from apiece.predict.scale import choose_scale, default_overlap, margin_of, tile_size
 from apiece.predict.seams import Sewn
@@ -361,6 +363,18 @@ def test_the_scale_follows_what_is_known():
     assert choose_scale(known, microns=1.0, file_microns=0.25).value == 2
     assert choose_scale(known, object_size=15, file_microns=0.25).value == 2
     assert choose_scale(known, scale=0.75, file_microns=0.25).value == 0.75
+
+
+def test_the_card_states_the_size_of_objects_or_not():
+    known = card(object_size=30.0, microns=0.5)
+    assert ModelCard.from_json(known.to_json(), "here") == known
+    document = json.loads(known.to_json())
+    del document["object_size"], document["microns"]
+    assert ModelCard.from_json(json.dumps(document), "here").object_size is None
+    for wrong in (0.0, -1.0, float("inf")):
+        with pytest.raises(ModelError, match="object_size must be a number above 0"):
+            card(object_size=wrong)
+    assert load("cells").card.object_size is not None
 
 
 def test_the_default_overlap_holds_an_object_of_the_expected_size():

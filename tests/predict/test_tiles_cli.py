@@ -80,7 +80,7 @@ def test_count_and_json_tell_how_it_was_tiled(apiece, plate):
     assert (code, row["count"], row["truncated"]) == (0, 120, False)
     tiling = row["tiling"]
     assert (tiling["scales"], tiling["fragments_dropped"], tiling["full"]) == ([1.0], 0, [])
-    assert tiling["tiles"] == 20
+    assert tiling["tiles"] == 25
     code, text, _ = apiece("count", path, "--json")
     assert "tiling" not in json.loads(text)["images"][0]
 

@@ -82,6 +82,14 @@ def test_overrides_reach_nested_keys_and_keep_their_type(tmp_path: Path):
         (GOOD.replace("[64, 64]}\ninput", "[64, 64], jpeg_quality: [5, 1]}\ninput"), "Jpeg quality"),
         (GOOD.replace("[64, 64]}\ninput", "[64, 64], fill: [0, 0, 900]}\ninput"), "ScaleCrop fill"),
         (GOOD.replace("augment: {size: [64, 64]}", "augment: {size: [0, 64]}"), "ScaleCrop size"),
+        (GOOD.replace("size: [64, 64]}", "size: [64, 9999999]}"), "at most 16,384"),
+        (GOOD.replace("size: [64, 64]}", "size: [64, 64], scale: [1, 1e6]}"), "ScaleCrop scale"),
+        (GOOD.replace("input_size: [64, 64]", "input_size: [64, 9999999]"), "input_size.1"),
+        (GOOD + "seed: -1\n", "seed"),
+        (
+            GOOD.replace("{path: data}", "{path: data, format: yoloo}"),
+            "train.format: no format 'yoloo'. Did you",
+        ),
         ("[1, 2]", "expected keys and values"),
         ("a: [", "not a readable YAML"),
         ("", "expected keys and values"),
@@ -189,7 +197,8 @@ def test_a_section_left_empty_has_the_defaults_of_its_change(tmp_path: Path):
 
 
 def test_recipes_and_augmentation_need_no_torch():
-    code = "import sys, apiece.train.recipe, apiece.data.augment; sys.exit('torch' in sys.modules)"
+    modules = "apiece.train.recipe, apiece.train.augmentation, apiece.train.balance, apiece.data.augment"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

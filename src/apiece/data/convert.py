@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from apiece.core.label_image import Policy
+from apiece.data.checks.sources import problem_of
 from apiece.data.formats import Source, Target, format_of
 from apiece.data.losses import Conversion, counterparts, flattened, losses, retold
 from apiece.data.problems import Problem
@@ -130,10 +131,8 @@ def _tell(problems: Iterable[Problem], result: Conversion) -> None:
 
 
 def _unreadable(error: DataError, file: Path, picture: str) -> Problem:
-    message, _, remedy = (
-        str(error).removeprefix(f"{file}: ").removeprefix(f"{picture}: ").partition(" Remedy: ")
-    )
-    return Problem("error", str(file), picture, message, remedy or "see the message.", "the picture")
+    problem = problem_of(error, file, "the picture")
+    return replace(problem, where=picture, message=problem.message.removeprefix(f"{picture}: "))
 
 
 def _write(
@@ -176,6 +175,10 @@ def _compare(
     try:
         written = format_of(result.target).open_source(target.folder, strict=False)
     except DataError as error:
+        if not names:
+            raise DataError(
+                f"{source.path}: has no picture, and {result.target} is nothing without one. Remedy: add pictures."
+            ) from None
         raise DataError(str(error).replace(work, out)) from None
     places = {picture.name: index for index, picture in enumerate(written.pictures)}
     for done, (index, name) in enumerate(names.items(), start=1):

@@ -16,26 +16,18 @@ from apiece.core.draw import FONT, overlay
 from apiece.core.image import write_image
 from apiece.core.masks import Masks
 from apiece.data.augment import (
-    Affine,
     Augment,
     Blur,
-    ChannelDrop,
-    ColorJitter,
     Compose,
-    CopyPaste,
     Flip,
-    Grey,
-    Invert,
     Jpeg,
     Mosaic,
     MotionBlur,
     Noise,
-    Others,
-    Rotate90,
     ScaleCrop,
-    StainJitter,
     drawn_from,
 )
+from apiece.data.augment.every import every_change
 from apiece.data.augment.targets import is_crowd, lost_of
 from apiece.data.dataset import open_dataset
 from apiece.data.sample import Sample
@@ -50,8 +42,7 @@ LINE = 22  # height of a line of text, pixels
 PAPER, INK, FAINT, WHITE = (236, 236, 236), (20, 20, 20), (90, 90, 90), (255, 255, 255)
 CLOSE = 2  # how many times what is seen in single pixels is enlarged
 TRIES = 30  # draws until a change shows
-# Without a recipe: a frame of this size, and how far pictures are scaled in it.
-USUAL_SIZE, USUAL_SCALE = (384, 384), (0.7, 1.8)
+USUAL_SIZE = 384, 384  # of the frame without a recipe
 HIDDEN = {"p", "size", "others", "fill", "flip", "horizontal", "vertical", "min_visible", "as_ignore"}
 
 
@@ -70,7 +61,8 @@ def show_augmented(
 
     data     a dataset of any format; `images`, `subset` and `format` as for `open_dataset`.
     out      the picture to write, .png or .jpg.
-    recipe   a training recipe, whose `augment` is shown; every change that there is when None.
+    recipe   a training recipe, whose `augment` is shown, with partners by its `balance` and groups as far as these
+             are of this data; every change that there is when None.
     raises   DataError as `open_dataset` does, or if no picture can be read; RecipeError; ImageError if `out` can't be
              written; UsageError if recipes can't be read for want of a package.
     """
@@ -81,6 +73,7 @@ def show_augmented(
     else:
         try:
             from apiece.train.augmentation import augmentation
+            from apiece.train.balance import sampling_weights
             from apiece.train.recipe import read_recipe
         except ModuleNotFoundError as error:
             raise UsageError(
@@ -91,31 +84,10 @@ def show_augmented(
             groups = groups_from_csv(read.train.groups)
             with suppress(DataError):  # where they are of other pictures
                 dataset = dataset.with_groups(groups)
-        transform = augmentation(read.augment, drawn_from(dataset))
+        balance = "plain" if read.balance == "group" and dataset.groups is None else read.balance
+        transform = augmentation(read.augment, drawn_from(dataset, sampling_weights(balance, dataset)))
     write_image(Path(out), augmented_sheet(dataset, transform, seed, columns=columns))
     return Path(out)
-
-
-def every_change(size: tuple[int, int], others: Others) -> Compose:
-    """All changes that there are, with their usual strength, for pictures of `size` (height, width)."""
-    return Compose(
-        (
-            Mosaic(size, others, 0.3, USUAL_SCALE),
-            Flip(),
-            Rotate90(),
-            Affine(),
-            CopyPaste(others),
-            StainJitter(),
-            ColorJitter(0.5),
-            Invert(0.1),
-            Grey(0.1),
-            ChannelDrop(0.1),
-            Blur(0.2),
-            MotionBlur(0.1),
-            Noise(0.2),
-            Jpeg(0.2),
-        )
-    )
 
 
 def augmented_sheet(
@@ -137,12 +109,13 @@ def augmented_sheet(
     transform  a `Compose`, of whose steps those with a probability of 0 have no row; or a single change.
     seed       the same seed gives the same sheet.
     rows       the most rows of single changes; None for all.
-    raises     UsageError if there is no picture or no column; DataError if none of the pictures that were tried can
-               be read.
+    raises     UsageError if there is no picture or no column, or the seed is negative; DataError if none of the
+               pictures that were tried can be read.
     """
-    if len(dataset) == 0 or columns < 1:
+    if len(dataset) == 0 or columns < 1 or seed < 0:
         raise UsageError(
-            f"a sheet of {len(dataset)} pictures in {columns} columns; expected at least one of each."
+            f"a sheet of {len(dataset)} pictures in {columns} columns with seed {seed}; expected at least one of "
+            "each and a seed of 0 or more."
         )
     steps = transform.steps if isinstance(transform, Compose) else (transform,)
     frame = next((step for step in steps if isinstance(step, ScaleCrop | Mosaic)), None)

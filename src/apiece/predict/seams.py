@@ -39,7 +39,7 @@ from apiece.core.classes import ClassMap
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
 from apiece.errors import GeometryError
-from apiece.predict.tiles import Window
+from apiece.predict.tiles import FAR, Window
 
 Int = NDArray[np.int64]
 CONTAINED = 0.75  # of a cut view's part in the zone, for it to be a piece of the other
@@ -92,6 +92,7 @@ class Seams:
         self.fragments = 0
         self._live: list[_Tile] = []
         self._windows: list[Window] = []  # of tiles whose verdict counts for objects that are still open
+        self._edges = _edges([], size)
         self._groups: dict[_View, list[_View]] = {}  # only for groups of several
         self._shared: dict[tuple[tuple[int, int], tuple[int, int]], Masks] = {}
         self._parts: list[_Part] = []
@@ -221,6 +222,7 @@ class Seams:
 
     def _close(self, next_top: int) -> None:
         waiting = []
+        self._edges = _edges(self._windows, self.size)
         for tile in self._live:
             ready = np.flatnonzero(tile.open & (tile.boxes[:, 3] <= next_top))
             alone = []
@@ -305,15 +307,8 @@ class Seams:
         1 where there is no such tile. (A tile that knew it as the same would be in its group, and its deeper view would
         be the one that asks.) A cut view is not believed at all against a tile that had all of it, clear of its margin.
         """
-        left, top, right, bottom = box.tolist()
-        deepest = max(
-            (
-                int(window.depths(box[None], self.size)[0])
-                for window in self._windows
-                if window.x <= left and window.y <= top and right <= window.right and bottom <= window.bottom
-            ),
-            default=-1,
-        )
+        depths = _depths_in(self._edges, box)
+        deepest = int(depths.max(initial=-1))
         if cut:
             return 0.0 if deepest >= self.margin else 1.0
         return depth / (depth + deepest) if deepest > depth else 1.0
@@ -441,6 +436,20 @@ class _Pair(NamedTuple):
     shared: int
     a: _View
     b: _View
+
+
+def _edges(windows: Sequence[Window], size: tuple[int, int]) -> Int:
+    """x1, y1, x2, y2 of windows, int64 (N, 4); an edge that is the picture's border lies FAR out."""
+    edges = np.array([(w.x, w.y, w.right, w.bottom) for w in windows], np.int64).reshape(-1, 4)
+    edges[:, :2][edges[:, :2] <= 0] = -FAR
+    edges[:, 2:][edges[:, 2:] >= (size[1], size[0])] = FAR
+    return edges
+
+
+def _depths_in(edges: Int, box: Int) -> Int:
+    """How deep a box lies in each window of `_edges`, int64 (N,); below 0 where it reaches beyond."""
+    depths: Int = np.hstack([box[:2] - edges[:, :2], edges[:, 2:] - box[2:]]).min(axis=1)
+    return depths
 
 
 def _seen(tile: _Tile, index: Int, zone: Window) -> Masks:

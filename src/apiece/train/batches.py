@@ -25,26 +25,6 @@ class Batch(NamedTuple):
     targets: list[Any]
 
 
-def sampling_weights(
-    balance: str, groups: Sequence[str] | None, samples: Sequence[Sample]
-) -> npt.NDArray[np.float64]:
-    """Probability of each picture; `plain` is uniform, the others 1 / sqrt(frequency) of group or rarest class."""
-    count = len(samples)
-    if balance == "plain":
-        return np.full(count, 1.0 / count)
-    if balance == "group":
-        assert groups is not None
-        _, index, totals = np.unique(np.array(groups), return_inverse=True, return_counts=True)
-        weight = (1.0 / np.sqrt(totals))[index]
-    else:
-        classes = [np.unique(samples[i].instances.class_ids) for i in range(count)]
-        frequency = np.bincount(np.concatenate(classes), minlength=1)
-        rarest = [frequency[c].min() if len(c) else frequency.max() for c in classes]
-        weight = 1.0 / np.sqrt(np.maximum(rarest, 1, dtype=np.float64))  # 0 where no picture has an object
-    normal: npt.NDArray[np.float64] = weight / weight.sum()
-    return normal
-
-
 class Plan:
     """Picks pictures for every step.
 

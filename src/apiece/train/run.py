@@ -22,7 +22,8 @@ from apiece.models.card import ModelCard
 from apiece.models.network import Network
 from apiece.models.pretrained import load_imagenet
 from apiece.train.augmentation import augmentation
-from apiece.train.batches import Batch, Plan, batches, sampling_weights
+from apiece.train.balance import sampling_weights
+from apiece.train.batches import Batch, Plan, batches
 from apiece.train.checkpoint import load_weights, save_weights
 from apiece.train.log import Log
 from apiece.train.loop import Loss, Schedule, fit, leave
@@ -140,7 +141,7 @@ def _train(fabric: Fabric, recipe: Recipe, run: Path, resume: bool) -> None:
     held_out = open_data(recipe.validation, recipe.classes) if recipe.validation else None
     net, origin = build(recipe)
     loss: Loss = loss_of(recipe.model.family, net, recipe.max_masks)
-    weights = sampling_weights(recipe.balance, data.groups, data)
+    weights = sampling_weights(recipe.balance, data)
     augment = augmentation(recipe.augment, drawn_from(data, weights))
     plan = Plan(
         weights,

@@ -163,7 +163,7 @@ def test_a_video(tmp_path):
     assert frames[1].columns["box_mask"].tolist() == [False, True]
     assert frames[2].masks.to_dense()[0, 3:5, 2:4].tolist() == [[False, True], [True, True]]
     assert [(problem.file, problem.where, problem.left_out) for problem in found] == [
-        (str(tmp_path / "annotations.xml"), 'frame_000003.PNG: points 2 ("car")', "the shape")
+        (str(tmp_path / "annotations.xml"), 'frame_000006.png: points 2 ("car")', "the shape")
     ]
     assert cvat.detect(tmp_path)
 

@@ -346,6 +346,7 @@ def test_neighbours_are_not_taken_for_it(tmp_path):
 
 def test_pictures_without_any_label_file_are_no_data_set(tmp_path):
     """As a folder of another format, forced to be read as this one, would silently have no object."""
+    (tmp_path / "images").mkdir()
     write_image(tmp_path / "images" / "a.png", np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match="no picture with YOLO labels"):
         yolo.open_source(tmp_path, strict=False)

@@ -134,19 +134,22 @@ def crossed(view: View) -> Iterator[Finding]:
 def is_divided(masks: Masks, i: int) -> bool:
     """Whether another object lies between all parts of mask i, as one in front of it does."""
     padded: npt.NDArray[np.bool_] = np.pad(masks.crop(i), 1)
+    count, parts = cv2.connectedComponents(padded.view(np.uint8), connectivity=8)
     x, y = (masks.offsets[i] - 1).tolist()
     height, width = padded.shape
     ends = masks.offsets + masks.shapes[:, ::-1]
     near = (masks.offsets < (x + width, y + height)).all(axis=1) & (ends > (x, y)).all(axis=1)
     for j in np.flatnonzero(near & (np.arange(len(masks)) != i)).tolist():
-        both = padded.copy()
-        (left, top), (right, bottom) = masks.offsets[j].tolist(), ends[j].tolist()
+        # The object with a border of one pixel, which meets the parts that it touches; as far as it lies here.
+        grown = cv2.dilate(np.pad(masks.crop(j), 1).view(np.uint8), np.ones((3, 3), np.uint8))
+        (left, top), (right, bottom) = (masks.offsets[j] - 1).tolist(), (ends[j] + 1).tolist()
         here = slice(max(top, y), min(bottom, y + height)), slice(max(left, x), min(right, x + width))
-        there = masks.crop(j)[
-            here[0].start - top : here[0].stop - top, here[1].start - left : here[1].stop - left
-        ]
-        window = both[here[0].start - y : here[0].stop - y, here[1].start - x : here[1].stop - x]
-        window[there] = True
+        window = slice(here[0].start - y, here[0].stop - y), slice(here[1].start - x, here[1].stop - x)
+        own = slice(here[0].start - top, here[0].stop - top), slice(here[1].start - left, here[1].stop - left)
+        if len(np.unique(np.append(parts[window][grown[own] > 0], 0))) < count:
+            continue  # most objects touch few of the parts, and cost no more than their own area
+        both = padded.copy()
+        both[window] |= np.pad(masks.crop(j), 1)[own]
         labels = cv2.connectedComponents(both.view(np.uint8), connectivity=8)[1]
         if len(np.unique(labels[padded])) == 1:
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -86,8 +87,12 @@ def unlisted(source: Source) -> Iterator[Problem]:
 
 
 def problem_of(error: ApieceError, file: str | Path, left_out: str = "", code: str = "structure") -> Problem:
-    """An error as a problem: its message without the file at its beginning, and the remedy at its end."""
-    message, _, remedy = str(error).removeprefix(f"{file}: ").partition(" Remedy: ")
+    """An error as a problem: of the file at its message's beginning, if there is such, else of `file`."""
+    message, _, remedy = str(error).partition(" Remedy: ")
+    named = message.partition(": ")[0]
+    if not message.startswith(f"{file}: ") and os.path.isfile(named):
+        file = named
+    message = message.removeprefix(f"{file}: ")
     return Problem("error", str(file), "", message, remedy or "see the message.", left_out, code)
 
 

@@ -207,7 +207,8 @@ class Target(ABC):
         for place in self._copied:
             place.unlink()
         for folder in sorted({place.parent for place in self._copied}, reverse=True):
-            while folder != self.folder and not any(folder.iterdir()):
+            # A folder within it may have taken it along.
+            while folder != self.folder and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
                 folder = folder.parent
 
