@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,8 @@ FORMATS_HELP = (
     "coco, coco-panoptic, yolo, labelme, voc, cityscapes, cvat, labelstudio, labels, mask-files, imagej, geojson or "
     "mots"
 )
+
+UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @contextmanager
@@ -98,9 +102,15 @@ def check(
         from apiece.data.checks.page import write_page
 
         write_page(report, html)
-    print(json.dumps(report.to_json()) if as_json else report.to_text())
+    print(json.dumps(report.to_json()) if as_json else _printable(report.to_text()))
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _printable(text: str) -> str:
+    """Without what names from files may do to a terminal, and with "?" for what its encoding doesn't have."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return UNPRINTABLE.sub("\ufffd", text).encode(encoding, "replace").decode(encoding)
 
 
 def _refuse_sheet(sheet: Path, data: Path, images: Path | None) -> None:
@@ -167,7 +177,7 @@ def convert(
         if as_json:
             print(json.dumps(refused.conversion.to_json()))
         raise
-    print(json.dumps(done.to_json()) if as_json else done.to_text())
+    print(json.dumps(done.to_json()) if as_json else _printable(done.to_text()))
 
 
 def formats(as_json: JsonOption = False) -> None:
@@ -184,7 +194,7 @@ def formats(as_json: JsonOption = False) -> None:
         print(json.dumps({"schema": "apiece/formats/1", "formats": rows}))
         return
     for line in lines:
-        print(f"{line.name:16}{line.title}\n{'':16}{line.layout}")
+        print(_printable(f"{line.name:16}{line.title}\n{'':16}{line.layout}"))
         lacks = [
             f"{head}: {cell}"
             for head, cell in zip(HEAD[1:], line.cells, strict=True)

@@ -1,14 +1,18 @@
 """What `apiece check` and `apiece convert` refuse, and that JSON is there where it is asked for."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from apiece.cli import main
 from apiece.core.image import write_image
+from apiece.data.formats import FORMATS
 
 
 @pytest.fixture
@@ -77,6 +81,44 @@ def test_what_strict_refuses_is_a_document_too(apiece, labelme, tmp_path):
     code, out, _ = apiece("convert", labelme, tmp_path / "out", "--to", "voc", "--json")
     assert code == 0
     assert json.loads(out)["refused"] is False
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_file_names_that_are_no_text_give_no_traceback(apiece, tmp_path, to):
+    """Bytes that are no UTF-8, and what colours a terminal."""
+    for kind in ("images", "labels"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        for i, name in enumerate((b"\xff\xfe.png", b"esc\x1b[31m.png")):
+            pixels = np.random.default_rng(i).integers(0, 255, (30, 40, 3), np.uint8)
+            labels = np.zeros((30, 40), np.uint8)
+            labels[1:3, 1:3] = 1
+            _, data = cv2.imencode(".png", pixels if kind == "images" else labels)
+            (tmp_path / "set" / kind / os.fsdecode(name)).write_bytes(data.tobytes())
+    code, out, _ = apiece("convert", tmp_path / "set", tmp_path / "out", "--to", to)
+    assert code == 0
+    assert "2 of 2 masks come back" in out
+    for data in ("set", "out"):
+        code, out, _ = apiece("check", tmp_path / data, "--html", tmp_path / "x.html")
+        assert code == 0
+        assert "tiny" in (tmp_path / "x.html").read_text()
+        assert "\x1b" not in out
+        out.encode()
+
+
+def test_a_terminal_without_unicode_gets_question_marks(labelme, tmp_path):
+    (labelme / "x.png").rename(labelme / "日本.png")
+    document = json.loads((labelme / "x.json").read_text())
+    (labelme / "x.json").write_text(json.dumps(document | {"imagePath": "日本.png"}))
+    plain = os.environ | {"PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    for arguments in (
+        ("formats",),
+        ("check", labelme, "--cap", "1"),
+        ("convert", labelme, tmp_path / "out", "--to", "voc"),
+    ):
+        command = [sys.executable, "-m", "apiece", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, env=plain, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"?" in done.stdout
 
 
 def test_several_formats_are_told_with_the_options_of_both_commands(apiece, labelme, tmp_path):

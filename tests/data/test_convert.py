@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from apiece.core.instances import Instances
 from apiece.data.check import check
 from apiece.data.convert import convert
 from apiece.data.formats import FORMATS, Picture, detect_format, format_of, open_source
+from apiece.data.formats.base import unlike
+from apiece.data.formats.coco_pictures import TargetNames
 from apiece.data.formats.table import markdown
 from apiece.data.losses import counterparts, losses, retold, round_trip
 from apiece.errors import ConversionError, DataError, UsageError
@@ -163,6 +166,20 @@ def test_nothing_is_written_over(tmp_path):
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
 
 
+def test_an_error_of_writing_names_the_place_that_was_asked_for(tmp_path, monkeypatch):
+    folder, _ = written(tmp_path, "coco", scenes_of(3))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    for name in FORMATS:
+        with pytest.raises(DataError, match="No space left") as raised:
+            convert(open_source(folder), "coco", name, tmp_path / "out")
+        assert str(raised.value).startswith(str(tmp_path / "out"))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "pictures"]
+
+
 def test_links_are_not_written_over_and_failures_leave_no_folders(tmp_path):
     folder, _ = written(tmp_path, "coco", scenes_of(3))
     source = open_source(folder)
@@ -285,6 +302,9 @@ def test_nothing_readable_is_an_error_and_cut_outlines_are_noted(tmp_path):
     with pytest.raises(DataError, match="none of its pictures can be read"):
         convert(open_source(tmp_path / "set", strict=False), "labelme", "coco", tmp_path / "two")
     assert not (tmp_path / "two").exists()
+    (tmp_path / "set" / "000001.txt").write_text("nothing of a kind\n")
+    with pytest.raises(DataError, match="none of its pictures can be read"):
+        convert(open_source(tmp_path / "set", None, "mots", strict=False), "mots", "coco", tmp_path / "two")
 
 
 def test_a_set_without_pictures_is_written_where_a_format_can_say_so(tmp_path):
@@ -299,6 +319,23 @@ def test_a_set_without_pictures_is_written_where_a_format_can_say_so(tmp_path):
             with pytest.raises(DataError, match=r"set\.json: has no picture"):
                 convert(source, "coco", name, out)
             assert not out.exists()
+
+
+def test_thousands_of_pictures_of_one_name_take_no_time(tmp_path):
+    """As where each has a folder of its own; trying x-2, x-3, … anew for each took minutes."""
+    target, names = format_of("voc").TARGET(tmp_path, CLASSES), TargetNames([])
+    pictures = [Picture(f"/{i}/Image.png", None, i, (2, 2)) for i in range(20_000)]
+    began = time.perf_counter()
+    assert len({str(target.flat_name(picture)).lower() for picture in pictures}) == len(pictures)
+    assert len({names.take(picture)[0].lower() for picture in pictures}) == len(pictures)
+    assert time.perf_counter() - began < 10
+
+
+def test_names_that_are_numbered_already_stay_apart():
+    taken = {}
+    tried = ["x", "x-2", "X", "x", "x-2", "x-3"]
+    made = [unlike(one, taken, lambda n, one=one: f"{one}-{n}", str.lower)[0] for one in tried]
+    assert made == ["x", "x-2", "X-3", "x-4", "x-2-2", "x-3-2"]
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from apiece.core.classes import ClassMap
@@ -138,6 +138,7 @@ def test_a_straight_edge_lies_where_it_is_to_the_sub_pixel(size, input_size, sha
     edge = share * frame.content[axis]
     rows, columns = input_size[0] // 4, input_size[1] // 4
     centre = (np.arange((rows, columns)[axis]) + 0.5) * input_size[axis] / (rows, columns)[axis]
+    assume(np.abs(centre[[0, -1]] - edge).min() > 1e-4)  # else a logit is 0 by rounding or not
     ramp = np.broadcast_to((centre - edge) if vertical else (centre - edge)[:, None], (rows, columns))
     at = (np.arange(size[axis]) + 0.5) * frame.content[axis] / size[axis]
     # Before the first cell centre and after the last one the border's value continues, and no edge is there.

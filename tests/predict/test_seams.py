@@ -295,6 +295,14 @@ def test_a_doubtful_object_that_the_better_placed_tile_missed_is_dropped():
     assert len(sew(SIZE, [[seen(LEFT), seen(RIGHT, box, scores=[0.21])]]).instances) == 1
 
 
+def test_a_score_at_the_threshold_is_kept():
+    found = sew(SIZE, [[seen(LEFT, (5, 5, 15, 15), scores=[np.float32(0.2)]), seen(RIGHT)]])
+    assert len(found.instances) == 1
+    seams = Seams(SIZE, ONE, 2, 0.19)  # which no float32 can hold: the nearest is less
+    seams.add([seen(LEFT, (5, 5, 15, 15), scores=[np.float32(0.19)])], 40)
+    assert len(seams.finish().instances) == 1
+
+
 def test_pieces_of_an_object_that_another_tile_saw_whole_are_dropped():
     found = sew(
         SIZE,

@@ -93,6 +93,10 @@ def convert(
             if out.is_dir():
                 out.rmdir()
             work.replace(out)
+    except DataError as error:
+        if str(work) in str(error):  # a name that nobody chose, and that will be gone
+            raise type(error)(str(error).replace(str(work), str(out))) from None
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if not out.exists():
@@ -140,7 +144,7 @@ def _write(
 ) -> dict[int, str]:
     """Write every picture that can be read; the name of each in the target.
 
-    raises  DataError where there are pictures and none can be read.
+    raises  DataError where something is there and no picture of it can be read.
     """
     names: dict[int, str] = {}
     total = 2 * len(source.pictures)
@@ -150,10 +154,6 @@ def _write(
             objects = source.read(index, found)
         except DataError as error:
             result.left_out.append(_unreadable(error, source.file_of(index), picture.name))
-            if index + 1 == len(source.pictures) and not names:
-                raise DataError(
-                    f"{source.path}: none of its pictures can be read. The last: {error}"
-                ) from None
             continue
         _tell(found, result)
         flat = objects if target.holds.overlaps else flattened(objects, overlap)
@@ -163,6 +163,8 @@ def _write(
         result.pictures += 1
         if progress is not None:
             progress(index + 1, total)
+    if not names and result.left_out:
+        raise DataError(f"{source.path}: none of its pictures can be read. The last: {result.left_out[-1]}")
     target.finish()
     return names
 
@@ -174,12 +176,12 @@ def _compare(
     work, out = str(target.folder), result.out
     try:
         written = format_of(result.target).open_source(target.folder, strict=False)
-    except DataError as error:
+    except DataError:
         if not names:
             raise DataError(
                 f"{source.path}: has no picture, and {result.target} is nothing without one. Remedy: add pictures."
             ) from None
-        raise DataError(str(error).replace(work, out)) from None
+        raise
     places = {picture.name: index for index, picture in enumerate(written.pictures)}
     for done, (index, name) in enumerate(names.items(), start=1):
         before, picture = source.read(index, []), source.pictures[index]

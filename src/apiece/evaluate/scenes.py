@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from apiece.core.classes import ClassMap
 from apiece.core.instances import Instances
 from apiece.errors import AnnotationError
 
@@ -138,8 +139,8 @@ def scenes_of_instances(truth: Sequence[Instances], predicted: Sequence[Instance
         for side in (true, found):
             if side.classes != classes:
                 raise AnnotationError(
-                    f"picture {i}: classes {side.classes.names} differ from {classes.names} of the first picture. "
-                    "Remedy: evaluate with the class list on which the model was trained."
+                    f"picture {i}: classes {_told(side.classes)} differ from {_told(classes)} of the first picture. "
+                    "Remedy: give both the same class list, such as by Dataset.with_classes."
                 )
     order = np.argsort(classes.ids)
     labels = np.empty(len(order), np.int64)
@@ -186,3 +187,9 @@ def _columns(pictures: Sequence[Instances], labels: Int64, scored: bool) -> Obje
         segm_areas=areas,
         bbox_areas=box_areas,
     )
+
+
+def _told(classes: ClassMap) -> str:
+    """Ids and names, as either may differ."""
+    pairs = [f"{number} {name}" for number, name in zip(classes.ids, classes.names, strict=True)]
+    return ", ".join(pairs[:20]) + (", …" if len(pairs) > 20 else "")

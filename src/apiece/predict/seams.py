@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -42,6 +42,7 @@ from apiece.errors import GeometryError
 from apiece.predict.tiles import FAR, Window
 
 Int = NDArray[np.int64]
+_Order: TypeAlias = tuple[int, int]  # a tile's number, and that of an object in it
 CONTAINED = 0.75  # of a cut view's part in the zone, for it to be a piece of the other
 COVERED = 0.5  # of an object by better ones, for it to be a leftover
 CHUNK = 4096  # objects whose overlaps are looked for at a time
@@ -94,9 +95,9 @@ class Seams:
         self._windows: list[Window] = []  # of tiles whose verdict counts for objects that are still open
         self._edges = _edges([], size)
         self._groups: dict[_View, list[_View]] = {}  # only for groups of several
-        self._shared: dict[tuple[tuple[int, int], tuple[int, int]], Masks] = {}
+        self._shared: list[tuple[list[tuple[_Order, _Order]], Masks]] = []
         self._parts: list[_Part] = []
-        self._numbers: dict[tuple[int, int], int] = {}  # finished objects' numbers, for views in `_shared`
+        self._numbers: dict[_Order, int] = {}  # finished objects' numbers, for views in `_shared`
         self._finished = 0
         self._tiles = 0
 
@@ -140,6 +141,7 @@ class Seams:
         found = Instances.concatenate([part.found for part in self._parts])
         whole = np.concatenate([part.whole for part in self._parts])
         trust = np.concatenate([part.trust for part in self._parts])
+        self._parts.clear()  # a copy less while leftovers are looked for
         kept = self._without_leftovers(found, whole, trust)
         self.fragments += len(found) - len(kept)
         order = kept[np.argsort(-found.scores[kept], kind="stable")]
@@ -221,87 +223,69 @@ class Seams:
     # ---- objects that no later tile can meet
 
     def _close(self, next_top: int) -> None:
-        waiting = []
         self._edges = _edges(self._windows, self.size)
+        done: list[_Object] = []
         for tile in self._live:
-            ready = np.flatnonzero(tile.open & (tile.boxes[:, 3] <= next_top))
-            alone = []
-            for i in ready.tolist():
-                if not tile.open[i]:  # finished with a group that holds two of this tile's views
+            for i in np.flatnonzero(tile.open & (tile.boxes[:, 3] <= next_top)).tolist():
+                if not tile.open[i]:  # closed with a group that holds two of this tile's views
                     continue
-                group = self._groups.get(_View(tile, i))
-                if group is None:
-                    alone.append(i)
-                elif all(view.tile.boxes[view.at, 3] <= next_top for view in group):
-                    self._finish_group(group)
-            self._finish_alone(tile, np.array(alone, np.int64))
-        for tile in self._live:
-            if tile.open.any():
-                waiting.append(tile)
-        self._live = waiting
-        top = min((int(tile.boxes[tile.open, 1].min()) for tile in waiting), default=next_top)
+                group = self._groups.get(_View(tile, i), [_View(tile, i)])
+                if all(view.tile.boxes[view.at, 3] <= next_top for view in group):
+                    for view in group:
+                        view.tile.open[view.at] = False
+                        self._groups.pop(view, None)
+                    settled = self._settled(group)
+                    if settled is None:
+                        self.fragments += 1
+                    else:
+                        done.append(settled)
+        self._keep(done)
+        self._live = [tile for tile in self._live if tile.open.any()]
+        top = min((int(tile.boxes[tile.open, 1].min()) for tile in self._live), default=next_top)
         self._windows = [window for window in self._windows if window.bottom > min(top, next_top)]
 
-    def _finish_alone(self, tile: _Tile, index: Int) -> None:
-        """Objects that one tile saw."""
-        if not index.size:
-            return
-        tile.open[index] = False
-        trust = tile.found.scores[index].astype(np.float64)
-        for n, i in enumerate(index.tolist()):
-            trust[n] *= self._share_of_trust(tile.boxes[i], int(tile.depth[i]), bool(tile.cut[i]))
-        kept = np.flatnonzero(trust >= self.threshold)
-        self.fragments += len(index) - len(kept)
-        chosen = index[kept]
-        self._finish(
-            tile.found[chosen], ~tile.cut[chosen], trust[kept], [[_View(tile, int(i))] for i in chosen]
-        )
+    def _settled(self, group: list[_View]) -> _Object | None:
+        """What the views of one object come to (rule 4), or None where another tile knows better (rule 5)."""
+        view, masks = self._whole_view(group), None
+        if view is not None:
+            share = self._share_of_trust(view.box, view.depth, cut=False)
+        else:
+            view = max(group, key=lambda view: (view.area, view.order))
+            box = view.box
+            if len(group) > 1:
+                masks = _union(group, self.size, self.margin)
+                if masks.areas[0] == 0:
+                    return None
+                box = np.concatenate([masks.offsets[0], masks.offsets[0] + masks.shapes[0, ::-1]])
+            share = self._share_of_trust(box, view.depth, cut=True)
+        if share < 1 and view.score * share < self.threshold:
+            return None
+        return _Object(view, masks, view.score * share, group)
 
-    def _finish_group(self, group: list[_View]) -> None:
-        """An object that several tiles saw (rule 4)."""
-        for view in group:
-            view.tile.open[view.at] = False
-            del self._groups[view]
-        best = self._whole_view(group)
-        if best is not None:
-            trust = best.score * self._share_of_trust(best.tile.boxes[best.at], best.depth, False)
-            if trust < self.threshold:
-                self.fragments += 1
-            else:
-                self._finish(best.tile.found[[best.at]], np.ones(1, np.bool_), np.array([trust]), [group])
+    def _keep(self, done: Sequence[_Object]) -> None:
+        """Add finished objects to the results; one Instances for all of them, as each costs kilobytes of its own."""
+        alone: dict[_Tile, list[_Object]] = defaultdict(list)
+        for one in done:
+            if one.masks is None:
+                alone[one.view.tile].append(one)
+        parts = [tile.found[[one.view.at for one in some]] for tile, some in alone.items()]
+        order = [one for some in alone.values() for one in some]
+        for one in done:
+            if one.masks is not None:
+                parts.append(_drawn(one.view, one.masks))
+                order.append(one)
+        if not order:
             return
-        largest = max(group, key=lambda view: (view.area, view.order))
-        masks = _union(group, self.size, self.margin)
-        box = np.concatenate([masks.offsets[0], masks.offsets[0] + masks.shapes[0, ::-1]]).astype(np.int64)
-        if masks.areas[0] == 0 or not self._share_of_trust(box, 0, True):
-            self.fragments += 1
-            return
-        one = largest.tile.found[[largest.at]]
-        if "box_mask" in one.columns:
-            left, top, right, bottom = box.tolist()
-            filled = np.ones((bottom - top, right - left), np.bool_)
-            masks = Masks.from_crops([filled], [(left, top)], self.size)
-        joined = Instances(
-            self.size, masks, one.class_ids, one.scores, classes=self.classes, columns=one.columns
-        )
-        self._finish(joined, np.zeros(1, np.bool_), np.array([largest.score]), [group])
-
-    def _finish(
-        self,
-        found: Instances,
-        whole: NDArray[np.bool_],
-        trust: NDArray[np.float64],
-        groups: list[list[_View]],
-    ) -> None:
-        for number, group in enumerate(groups, self._finished):
-            for view in group:
+        for number, one in enumerate(order, self._finished):
+            for view in one.group:
                 if view.at in view.tile.overlapped:
                     self._numbers[view.order] = number
-        self._finished += len(found)
-        if len(found):
-            self._parts.append(_Part(found, whole, trust))
+        self._finished += len(order)
+        whole = np.array([one.masks is None and not one.view.is_cut for one in order], np.bool_)
+        trust = np.array([one.trust for one in order], np.float64)
+        self._parts.append(_Part(Instances.concatenate(parts), whole, trust))
 
-    def _share_of_trust(self, box: Int, depth: int, cut: bool) -> float:
+    def _share_of_trust(self, box: NDArray[np.integer[Any]], depth: int, *, cut: bool) -> float:
         """By how much to believe in an object in spite of a tile that had it deeper before it and did not see it.
 
         1 where there is no such tile. (A tile that knew it as the same would be in its group, and its deeper view would
@@ -329,21 +313,26 @@ class Seams:
         """Remember which pixels two objects of one tile share: the network laid them there on purpose."""
         masks = tile.found.masks
         shared = masks.intersection(masks).tocoo()
+        pairs: list[tuple[_Order, _Order]] = []
+        pixels: list[Masks] = []
         for i, j in zip(shared.row.tolist(), shared.col.tolist(), strict=True):
             if i < j:
                 tile.overlapped |= {i, j}
-                both = _both(masks, i, j)
-                self._shared[_View(tile, i).order, _View(tile, j).order] = both
+                pairs.append((_View(tile, i).order, _View(tile, j).order))
+                pixels.append(_both(masks, i, j))
+        if pairs:
+            self._shared.append((pairs, Masks.concatenate(pixels)))
 
     def _without_leftovers(
         self, found: Instances, whole: NDArray[np.bool_], trust: NDArray[np.float64]
     ) -> Int:
         """Positions of the objects that better ones do not cover (rule 5)."""
-        explained: dict[tuple[int, int], list[Masks]] = defaultdict(list)
-        for (a, b), pixels in self._shared.items():
-            i, j = self._numbers.get(a, -1), self._numbers.get(b, -1)
-            if i != j and min(i, j) >= 0:
-                explained[min(i, j), max(i, j)].append(pixels)
+        explained: dict[tuple[int, int], list[tuple[Masks, int]]] = defaultdict(list)
+        for pairs, pixels in self._shared:
+            for n, (a, b) in enumerate(pairs):
+                i, j = self._numbers.get(a, -1), self._numbers.get(b, -1)
+                if i != j and min(i, j) >= 0:
+                    explained[min(i, j), max(i, j)].append((pixels, n))
         areas = found.masks.areas
         covers: dict[int, dict[int, int]] = {}
         for i, others in overlaps(found.masks):
@@ -351,7 +340,8 @@ class Seams:
             for j in others:
                 pieces = explained.get((min(i, j), max(i, j)))
                 if pieces:
-                    others[j] = max(0, others[j] - int(Masks.concatenate(pieces).union().areas[0]))
+                    meant = Masks.concatenate([pixels[n : n + 1] for pixels, n in pieces]).union()
+                    others[j] = max(0, others[j] - int(meant.areas[0]))
                 total += others[j]
             if total >= COVERED * areas[i]:
                 covers[i] = others
@@ -365,6 +355,15 @@ class Seams:
             if better >= COVERED * areas[i]:
                 dropped.add(i)
         return np.array([i for i in range(len(found)) if i not in dropped], np.int64)
+
+
+class _Object(NamedTuple):
+    """A finished object: that of `view`, or `masks` where it is put together from the views of its group."""
+
+    view: _View
+    masks: Masks | None
+    trust: float
+    group: list[_View]
 
 
 class _Part(NamedTuple):
@@ -405,9 +404,15 @@ class _View(NamedTuple):
     at: int
 
     @property
-    def order(self) -> tuple[int, int]:
+    def order(self) -> _Order:
         """By tile, then by the tile's own order."""
         return self.tile.number, self.at
+
+    @property
+    def box(self) -> Int:
+        """int64 (4,), xyxy."""
+        box: Int = self.tile.boxes[self.at]
+        return box
 
     @property
     def is_cut(self) -> bool:
@@ -438,6 +443,15 @@ class _Pair(NamedTuple):
     b: _View
 
 
+def _drawn(view: _View, masks: Masks) -> Instances:
+    """One object of other pixels, with the class and score of a view."""
+    one = view.tile.found[[view.at]]
+    if "box_mask" in one.columns:  # a mask that stands for a box stays one
+        height, width = masks.shapes[0].tolist()
+        masks = Masks.from_crops([np.ones((height, width), np.bool_)], masks.offsets, masks.size)
+    return Instances(masks.size, masks, one.class_ids, one.scores, classes=one.classes, columns=one.columns)
+
+
 def _edges(windows: Sequence[Window], size: tuple[int, int]) -> Int:
     """x1, y1, x2, y2 of windows, int64 (N, 4); an edge that is the picture's border lies FAR out."""
     edges = np.array([(w.x, w.y, w.right, w.bottom) for w in windows], np.int64).reshape(-1, 4)
@@ -446,7 +460,7 @@ def _edges(windows: Sequence[Window], size: tuple[int, int]) -> Int:
     return edges
 
 
-def _depths_in(edges: Int, box: Int) -> Int:
+def _depths_in(edges: Int, box: NDArray[np.integer[Any]]) -> Int:
     """How deep a box lies in each window of `_edges`, int64 (N,); below 0 where it reaches beyond."""
     depths: Int = np.hstack([box[:2] - edges[:, :2], edges[:, 2:] - box[2:]]).min(axis=1)
     return depths

@@ -327,6 +327,15 @@ def test_where_archives_lie(tmp_path, name):
     assert imagej.open_source(tmp_path, moved).read(0).masks.areas.tolist() == [8]
 
 
+def test_the_name_that_imagej_proposes_goes_with_the_only_picture(tmp_path):
+    archive(tmp_path, [roi()], "RoiSet.zip")
+    source = imagej.open_source(tmp_path)
+    assert [(p.name, p.path) for p in source.pictures] == [("a.png", tmp_path / "a.png")]
+    assert "read as of a.png" in source.problems[0].message
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    assert imagej.open_source(tmp_path).pictures[0].path is None
+
+
 def test_what_has_no_area_or_lies_on_a_slice_is_said(tmp_path):
     archive(
         tmp_path,

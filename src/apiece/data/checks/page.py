@@ -54,7 +54,7 @@ def write_page(report: Report, path: str | Path) -> None:
     """
     text = page_of(report)
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8", errors="replace")  # of file names that are no UTF-8
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror}). Remedy: does its folder exist?"

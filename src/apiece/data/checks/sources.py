@@ -90,7 +90,7 @@ def problem_of(error: ApieceError, file: str | Path, left_out: str = "", code: s
     """An error as a problem: of the file at its message's beginning, if there is such, else of `file`."""
     message, _, remedy = str(error).partition(" Remedy: ")
     named = message.partition(": ")[0]
-    if not message.startswith(f"{file}: ") and os.path.isfile(named):
+    if not message.startswith(f"{file}: ") and os.path.isfile(named):  # noqa: PTH113 - never raises
         file = named
     message = message.removeprefix(f"{file}: ")
     return Problem("error", str(file), "", message, remedy or "see the message.", left_out, code)

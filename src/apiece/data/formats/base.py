@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
@@ -18,6 +19,7 @@ from apiece.data.problems import Problem
 from apiece.errors import AnnotationError, DataError
 
 Size = tuple[int, int]
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # the last stand for bytes that are no UTF-8
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Target(ABC):
         self.lent = False
         self.notes: list[str] = []
         self._copied: list[Path] = []
-        self._taken: set[str] = set()
+        self._taken: dict[str, int] = {}  # stems, with the last number that was tried for each
 
     @abstractmethod
     def add(self, picture: Picture, objects: Instances) -> str:
@@ -160,21 +162,20 @@ class Target(ABC):
     def flat_name(self, picture: Picture) -> PurePosixPath:
         """A file name of its own for every picture, without folders: "a/x.jpg" is x.jpg, the next x.jpg is x-2.jpg.
 
-        Two pictures never share a stem, as labels are often found by stem alone; and none is hidden, as readers pass
-        hidden files over: ".x.jpg" is x.jpg.
+        Two pictures never share a stem, as labels are often found by stem alone. None is hidden, as readers pass
+        hidden files over: ".x.jpg" is x.jpg. Control characters and bytes that are no UTF-8, which texts and XML can't
+        hold, are "_".
         """
         given = PurePosixPath(picture.name)
-        shown = given.name.lstrip(".") or "picture"
+        shown = UNWRITABLE.sub("_", given.name).lstrip(".") or "picture"
         first = stem_of(Path(shown))
-        stem, suffix, number = first, shown[len(first) :], 1
-        while stem.lower() in self._taken:  # file systems may not tell cases apart
-            number += 1
-            stem = f"{first}-{number}"
-        self._taken.add(stem.lower())
+        suffix = shown[len(first) :]
+        stem, number = unlike(first, self._taken, lambda n: f"{first}-{n}", str.lower)
         if number > 1:
             self.notes.append(f"{picture.name}: is called {stem}{suffix}, another picture has its name.")
         elif shown != given.name:
-            self.notes.append(f"{picture.name}: is called {stem}{suffix}, as readers pass hidden files over.")
+            why = "hidden files are passed over" if given.name[0] == "." else "texts can't hold its name"
+            self.notes.append(f"{picture.name}: is called {stem}{suffix}, as {why}.")
         return PurePosixPath(stem + suffix)
 
     def copy_picture(self, picture: Picture, to: str | PurePosixPath) -> None:
@@ -211,6 +212,27 @@ class Target(ABC):
             while folder != self.folder and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
                 folder = folder.parent
+
+
+def unlike(
+    name: str, taken: dict[str, int], numbered: Callable[[int], str], key: Callable[[str], str] = str
+) -> tuple[str, int]:
+    """A name that is not yet taken: this one, or as `numbered` makes it of 2, 3, …; takes it.
+
+    taken    keys of all names, each with the number last tried for it, so that many equal names take no time.
+    key      str.lower where file systems may not tell cases apart.
+    returns  the name, and its number.
+    """
+    first, number = key(name), 1
+    made = name
+    if first in taken:
+        number = taken[first]
+        while key(made) in taken:
+            number += 1
+            made = numbered(number)
+        taken[first] = number
+    taken.setdefault(key(made), 1)
+    return made, number
 
 
 def _linked(path: Path, place: Path) -> bool:

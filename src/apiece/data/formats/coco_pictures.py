@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from apiece.data.formats.base import Picture, clean_name, find_picture, is_confined
+from apiece.data.formats.base import Picture, clean_name, find_picture, is_confined, unlike
 from apiece.data.problems import Problem
 from apiece.errors import DataError
 
@@ -88,11 +88,11 @@ def own_names(names: Iterable[str], ids: Iterable[int]) -> list[str]:
     names  as the document has them: of a path that isn't relative, or leads out, the last part is taken; without a
            name the picture is called by its id.
     """
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     made = []
     for given, number in zip(names, ids, strict=True):
         whole = _confined(given)
-        made.append(unlike(whole if whole.name else PurePosixPath(f"image {number}"), taken, str))
+        made.append(own_path(whole if whole.name else PurePosixPath(f"image {number}"), taken))
     return made
 
 
@@ -104,14 +104,14 @@ class TargetNames:
 
     def __init__(self, notes: list[str]) -> None:
         self._notes = notes
-        self._names: set[str] = set()
+        self._names: dict[str, int] = {}
         self._ids: set[int] = set()
         self._most = 0
 
     def take(self, picture: Picture) -> tuple[str, int]:
         """Name and id of a picture, which no other has; file systems may not tell cases apart."""
         whole = _confined(picture.name)
-        name = unlike(whole if whole.name else PurePosixPath(f"image {picture.id}"), self._names, str.lower)
+        name = own_path(whole if whole.name else PurePosixPath(f"image {picture.id}"), self._names, str.lower)
         if name != str(PurePosixPath(clean_name(picture.name))):
             self._notes.append(f"{picture.name}: is called {name}.")
         number = picture.id
@@ -128,14 +128,9 @@ def _confined(name: str) -> PurePosixPath:
     return pure if is_confined(name) else PurePosixPath("" if pure.name == ".." else pure.name)
 
 
-def unlike(pure: PurePosixPath, taken: set[str], key: Callable[[str], str]) -> str:
-    """A path like this one whose key isn't among those taken (a/x.jpg, then a/x-2.jpg); takes it."""
-    found, number = str(pure), 1
-    while key(found) in taken:
-        number += 1
-        found = str(pure.with_name(f"{pure.stem}-{number}{pure.suffix}"))
-    taken.add(key(found))
-    return found
+def own_path(pure: PurePosixPath, taken: dict[str, int], key: Callable[[str], str] = str) -> str:
+    """A path like this one that isn't taken (a/x.jpg, then a/x-2.jpg); takes it. See `base.unlike`."""
+    return unlike(str(pure), taken, lambda n: str(pure.with_name(f"{pure.stem}-{n}{pure.suffix}")), key)[0]
 
 
 def not_found(document: Path, pictures: Sequence[Picture], folders: Sequence[Path]) -> list[Problem]:

@@ -12,6 +12,8 @@ The class of an object is, the first that is there:
 4. "object".
 Classes are sorted by name.
 
+A lone RoiSet.zip, ImageJ's own proposal for a name, goes with the only picture beside it, with a warning.
+
 What is written: a traced polygon for an object of one ring, a rectangle for a drawn box, else a composite, so that
 ImageJ fills the very pixels. Coordinates beyond 32,767 are stored with sub-pixel resolution, which is exact up to
 16,777,216. Scores, crowds and track ids are properties, too.
@@ -29,13 +31,14 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from apiece.core.classes import ClassMap
+from apiece.core.image import SUFFIXES
 from apiece.core.instances import Instances
 from apiece.core.masks import MAX_AREA
 from apiece.core.polygons import Part
@@ -52,6 +55,7 @@ TITLE = "ImageJ and Fiji ROIs"
 LAYOUT = "NAME.tif with NAME.zip or NAME_rois.zip (or NAME.roi) beside it or in rois/"
 
 ENDINGS = ("_rois", ".rois", "-rois", "_RoiSet", "_roi", "")
+DEFAULT = "RoiSet"  # as the ROI Manager calls archives, if nobody changes it
 FOLDERS = ("", "rois", "ROIs", "RoiSets")
 MOST_ENTRIES = 1_000_000
 MOST_BYTES = 2**26  # of one ROI, unpacked
@@ -143,10 +147,27 @@ def open_source(path: Path, images: Path | None = None, *, strict: bool = True) 
     root, files = _files(path)
     problems: list[Problem] = []
     companions, classes = overviews(files, _overview, strict, problems)
+    if [one.stem for one in companions] == [DEFAULT]:
+        companions = [_of_the_only_picture(companions[0], images, problems)]
     pictures, archives = pictures_of(root, companions, images, problems)
     if strict:
         refuse(problems, f"`apiece check {path}` lists them")
     return ImagejSource(path, classes, tuple(pictures), tuple(problems), tuple(archives))
+
+
+def _of_the_only_picture(one: Companion, images: Path | None, problems: list[Problem]) -> Companion:
+    """An archive under the name that ImageJ proposes, which names no picture: that of the one beside it."""
+    try:
+        beside = [p for p in (images or one.file.parent).iterdir() if p.suffix.lower() in SUFFIXES]
+    except OSError:
+        return one
+    if one.name or len(beside) != 1:
+        return one
+    message = f"names no picture; it is read as of {beside[0].name}, the only one here."
+    problems.append(
+        Problem("warning", str(one.file), "", message, f"call it {beside[0].stem}.zip, if that is so.")
+    )
+    return replace(one, stem=beside[0].stem)
 
 
 def _files(path: Path) -> tuple[Path, list[Path]]:

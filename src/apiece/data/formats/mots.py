@@ -295,6 +295,7 @@ class MotsTarget(Target):
             self._numbers = [IGNORE if name == IGNORE_NAME else next(free) for name in names]
         self._lines = [f"{number} {name}\n" for number, name in zip(self._numbers, names, strict=True)]
         self._frames: dict[str, set[int]] = {}
+        self._most: dict[str, int] = {}  # of each sequence's frames
         self._ids: dict[str, set[int]] = {}
         self._next: dict[tuple[str, int], int] = {}
         self._renamed = self._gone = 0
@@ -334,8 +335,9 @@ class MotsTarget(Target):
         taken = self._frames.setdefault(sequence, set())
         number = int(stem) if stem.isdecimal() and len(stem) <= 9 else -1
         if number < 0 or number in taken:
-            number = max(taken, default=0) + 1
+            number = self._most.get(sequence, 0) + 1
         taken.add(number)
+        self._most[sequence] = max(self._most.get(sequence, 0), number)
         return number
 
     def _tracks(self, sequence: str, objects: Instances) -> list[int]:

@@ -39,8 +39,8 @@ from apiece.data.formats.coco_pictures import (
     bases_of,
     not_found,
     own_names,
+    own_path,
     picture_folders,
-    unlike,
 )
 from apiece.data.formats.coco_stream import StreamedDocument
 from apiece.data.json_stream import JsonText
@@ -322,7 +322,7 @@ class PanopticTarget(Target):
         super().__init__(folder, classes, pictures=pictures)
         self._stream = StreamedDocument(folder / "panoptic.json", ("images", "annotations"))
         self._names = TargetNames(self.notes)
-        self._pngs: set[str] = set()
+        self._pngs: dict[str, int] = {}
 
     def add(self, picture: Picture, objects: Instances) -> str:
         """See Target."""
@@ -332,7 +332,7 @@ class PanopticTarget(Target):
                 "Remedy: cut the picture into tiles."
             )
         name, number = self._names.take(picture)
-        png = unlike(PurePosixPath(name).with_suffix(".png"), self._pngs, str.lower)
+        png = own_path(PurePosixPath(name).with_suffix(".png"), self._pngs, str.lower)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of hidden objects, which the report of losses counts
             labels = objects.masks.to_label_image(overlap="first", dtype=np.uint32)
