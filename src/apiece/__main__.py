@@ -1,5 +1,11 @@
 """`python -m apiece`."""
 
-from apiece.cli import main
+import sys
+
+try:
+    from apiece.cli import main
+except KeyboardInterrupt:  # while modules are loaded
+    print("apiece: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 main()
