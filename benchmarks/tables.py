@@ -108,7 +108,10 @@ def tiling() -> str:
         for row in document["memory"]["result"]
     ]
     head = ["picture", "MB", "tiles", "objects", "s", "ms a tile", "MB before", "peak MB", "results, MB"]
-    places = ", ".join(f"{row['count']:,} at {tuple(row['offset'])}" for row in offsets["by_offset"])
+    counts = {
+        name: ", ".join(f"{row['count']:,}" for row in rows) for name, rows in offsets["by_offset"].items()
+    }
+    apart = {name: f"{100 * one['relative']:.2f} %" for name, one in offsets["spread"].items()}
     return (
         "## Pictures of any size: `python benchmarks/tiling.py exact`, `memory`, `offsets`\n\n"
         f"**Exact.** {exact['objects']:,} synthetic objects, touching, overlapping and across seams, on "
@@ -117,9 +120,11 @@ def tiling() -> str:
         f"{exact['tiles']:,} tiles, {exact['seconds']} s of which {exact['seconds_of_oracle']} s are the oracle's; "
         f"peak {exact['peak_mb']} MB, of a picture of {exact['picture_mb']:,} MB.\n\n"
         f"**Memory and time** with `cells`, mosaics of nuclei at constant density:\n\n{table(head, rows)}\n\n"
-        f"**Where the seams lie.** `cells` on a mosaic of {offsets['pictures']} real pictures: {places}; they "
-        f"differ by {100 * offsets['spread_relative']:.2f} %. Picture by picture it counts "
-        f"{offsets['counted_picture_by_picture']:,}; labelled are {offsets['true']:,}.\n"
+        f"**Where the seams lie.** `cells` on a mosaic of {offsets['pictures']} real pictures. Seams moved by half a "
+        f"step across, down, and both: {counts['seams_moved']}, apart by {apart['seams_moved']}. Tiles moved by any "
+        f"number of pixels, so that the network sees every object elsewhere on its grid: {counts['any_pixel']}, apart "
+        f"by {apart['any_pixel']}. Picture by picture it counts {offsets['counted_picture_by_picture']:,}; labelled "
+        f"are {offsets['true']:,}.\n"
     )
 
 

@@ -409,7 +409,8 @@ def read_subset(path: str | Path) -> tuple[str, ...]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path}: not a readable list of pictures ({error}). Remedy: one name a line."
+            f"{path}: not a readable list of pictures ({getattr(error, 'strerror', None) or 'no UTF-8'}). "
+            "Remedy: one name a line."
         ) from error
     names = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
     if not names:
