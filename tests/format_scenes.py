@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from apiece.core.classes import ClassMap
 from apiece.core.instances import Instances
@@ -47,9 +48,13 @@ def expected(objects: Instances, holds: Holds, overlap: str = "first") -> Instan
     masks, keep = objects.masks, np.ones(len(objects), bool)
     if not holds.boxes_only:
         keep &= masks.areas > 0
-    if not holds.holes:
-        outer = [[(ring, []) for ring, _ in parts] for parts in masks.to_polygons()]
-        masks = Masks.from_polygons(outer, objects.size)
+    if not holds.holes and len(masks):
+        frames = masks.to_dense()
+        for frame in frames:
+            labels, parts = ndimage.label(frame)
+            for part in range(1, parts + 1):
+                frame |= ndimage.binary_fill_holes(labels == part)
+        masks = Masks.from_dense(frames)
     if holds.order == "class":  # the order of writing decides who keeps a pixel, so it is changed afterwards
         order = np.argsort(objects.class_ids, kind="stable")
     else:

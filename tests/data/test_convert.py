@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,13 @@ def test_a_pair_of_formats_loses_what_the_target_cannot_hold_and_nothing_else(
     assert result.counts() == counts
     assert result.left_out == []
     assert result.lossless == (counts == {})
-    exact = sum(int((round_trip(one, expected(one, holds, "smaller")) == 1).sum()) for one in before.values())
+    exact = 0
+    for one in before.values():
+        frames = [
+            Counter(frame.tobytes() for frame in side.masks.to_dense())
+            for side in (one, expected(one, holds, "smaller"))
+        ]
+        exact += (frames[0] & frames[1]).total()
     assert sum(iou == 1 for iou in result.ious) == exact
     json.dumps(result.to_json())
 

@@ -174,7 +174,7 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
                 f"{path}: holds no picture; expected files that end in {', '.join(sorted(SUFFIXES))}. "
                 "Folders inside it are not entered: name the folder that holds the pictures."
             )
-        found |= dict.fromkeys(sorted(files, key=_natural))
+        found |= dict.fromkeys(sorted(files, key=lambda path: natural(path.name)))
     return list(found)
 
 
@@ -449,7 +449,7 @@ def _damaged(name: str, error: Exception) -> ImageError:
     )
 
 
-def _natural(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
-    """Sorts digits by their number and the rest by letter, whatever the case; equal ones by name."""
-    parts = re.split(r"([0-9]+)", path.name.lower())  # every second one is a number
-    return [(i % 2 == 1, int(part) if i % 2 else 0, part) for i, part in enumerate(parts)], path.name
+def natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
+    """Sorting key: digits by their number, the rest by letter, whatever the case; equal ones by name."""
+    parts = re.split(r"([0-9]+)", name.lower())  # every second one is a number
+    return [(place % 2 == 1, int(part) if place % 2 else 0, part) for place, part in enumerate(parts)], name

@@ -9,9 +9,9 @@ from apiece.data.checks.geometry import TINY
 from apiece.data.checks.report import Report
 from apiece.data.checks.run import Part, Progress, Run
 from apiece.data.checks.sizes import SMALL, Sizes
-from apiece.data.checks.sources import open_lenient, problem_of
+from apiece.data.checks.sources import open_lenient
 from apiece.data.dataset import read_subset
-from apiece.data.problems import Problem
+from apiece.data.problems import Problem, problem_of
 from apiece.errors import DataError, UsageError
 
 __all__ = ["Report", "check"]

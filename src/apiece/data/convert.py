@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import get_args
 
 from apiece.core.label_image import Policy
-from apiece.data.checks.sources import problem_of
 from apiece.data.formats import Source, Target, format_of
 from apiece.data.losses import Conversion, counterparts, flattened, losses, retold
-from apiece.data.problems import Problem
+from apiece.data.problems import Problem, problem_of
 from apiece.errors import ConversionError, DataError, UsageError, did_you_mean
 
 Progress = Callable[[int, int], None]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from apiece.errors import AnnotationError
+from apiece.errors import AnnotationError, ApieceError
 
 Severity = Literal["error", "warning", "note"]
 
@@ -51,3 +53,15 @@ def refuse(problems: Sequence[Problem], hint: str = "") -> None:
     if more:
         message += f" {more} more problem{'s' if more > 1 else ''}" + (f": {hint}." if hint else ".")
     raise AnnotationError(message)
+
+
+def problem_of(
+    error: ApieceError, file: str | Path, left_out: str = "", code: str = "structure", *, where: str = ""
+) -> Problem:
+    """An error as a problem: of the file at its message's beginning, if there is such, else of `file`."""
+    message, _, remedy = str(error).partition(" Remedy: ")
+    named = message.partition(": ")[0]
+    if not message.startswith(f"{file}: ") and os.path.isfile(named):  # noqa: PTH113 - never raises
+        file = named
+    message = message.removeprefix(f"{file}: ")
+    return Problem("error", str(file), where, message, remedy or "see the message.", left_out, code)

@@ -21,14 +21,13 @@ from apiece.data.checks.sources import (
     entries_of,
     opening_problems,
     place_of,
-    problem_of,
     unlisted,
 )
 from apiece.data.checks.twins import Twin, Twins
 from apiece.data.checks.view import Finding, View
 from apiece.data.formats.base import Source
 from apiece.data.label_folder import same_size
-from apiece.data.problems import Problem
+from apiece.data.problems import Problem, problem_of
 from apiece.errors import AnnotationError, DataError, ImageError
 
 Progress = Callable[[int, int], None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -15,7 +14,6 @@ from apiece.data.formats import open_source
 from apiece.data.formats.base import Source
 from apiece.data.formats.coco import CocoSource
 from apiece.data.problems import Problem
-from apiece.errors import ApieceError
 
 MISSING = re.compile(r"^\d+ of its \d+ pictures are not in ")
 
@@ -84,16 +82,6 @@ def unlisted(source: Source) -> Iterator[Problem]:
         text = f"holds {len(others)} pictures that {document_of(source).name} doesn't list ({shown})."
         remedy = "nothing, if they aren't meant to be used."
         yield Problem("warning", str(folder), "", text, remedy, code="unlisted-picture")
-
-
-def problem_of(error: ApieceError, file: str | Path, left_out: str = "", code: str = "structure") -> Problem:
-    """An error as a problem: of the file at its message's beginning, if there is such, else of `file`."""
-    message, _, remedy = str(error).partition(" Remedy: ")
-    named = message.partition(": ")[0]
-    if not message.startswith(f"{file}: ") and os.path.isfile(named):  # noqa: PTH113 - never raises
-        file = named
-    message = message.removeprefix(f"{file}: ")
-    return Problem("error", str(file), "", message, remedy or "see the message.", left_out, code)
 
 
 def _folder(source: Source) -> Path | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from apiece.core.classes import ClassMap
 from apiece.core.image import SUFFIXES
 from apiece.data.formats.base import Picture, Size
-from apiece.data.problems import Problem
+from apiece.data.problems import Problem, problem_of
 from apiece.errors import AnnotationError, DataError
 
 
@@ -73,8 +73,7 @@ def overviews(
         except AnnotationError as error:
             if strict or len(files) == 1:
                 raise
-            message, _, remedy = str(error).removeprefix(f"{file}: ").partition(" Remedy: ")
-            problems.append(Problem("error", str(file), "", message, remedy, "the picture"))
+            problems.append(problem_of(error, file, "the picture"))
             continue
         companions.append(companion)
         names |= found

@@ -23,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from apiece.core.classes import ClassMap
-from apiece.core.image import SUFFIXES, image_size, read_label_image
+from apiece.core.image import SUFFIXES, image_size, natural, read_label_image
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
 from apiece.data.formats.base import Holds, Picture, Size, Source, Target, report
-from apiece.data.formats.raster import SPLITS, natural, owners, read_text, write_bytes, write_png
+from apiece.data.formats.raster import SPLITS, owners, read_text, write_bytes, write_png
 from apiece.data.json_text import parse_json
 from apiece.data.label_folder import same_size
 from apiece.data.problems import Problem

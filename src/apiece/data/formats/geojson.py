@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from apiece.core.draw import PALETTE
+from apiece.core.image import natural
 from apiece.core.instances import Instances
 from apiece.core.masks import MAX_AREA
 from apiece.core.polygons import Part
@@ -34,7 +35,7 @@ from apiece.data.formats.base import Holds, Picture, Size, Source, Target
 from apiece.data.formats.beside import Companion, overviews, pictures_of
 from apiece.data.formats.drawing import ShapeError
 from apiece.data.formats.outlines import Outlines, one_part
-from apiece.data.formats.raster import natural, write_bytes
+from apiece.data.formats.raster import write_bytes
 from apiece.data.json_stream import JsonText, Span
 from apiece.data.problems import Problem, refuse
 from apiece.errors import AnnotationError, DataError

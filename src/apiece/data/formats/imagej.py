@@ -38,7 +38,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from apiece.core.classes import ClassMap
-from apiece.core.image import SUFFIXES
+from apiece.core.image import SUFFIXES, natural
 from apiece.core.instances import Instances
 from apiece.core.masks import MAX_AREA
 from apiece.core.polygons import Part
@@ -46,7 +46,7 @@ from apiece.data.formats.base import Holds, Picture, Size, Source, Target
 from apiece.data.formats.beside import Companion, overviews, pictures_of
 from apiece.data.formats.drawing import Ring, ShapeError, ellipse, rectangle, rectangles, ring_of
 from apiece.data.formats.outlines import Outlines, one_part
-from apiece.data.formats.raster import natural, one_line, write_bytes
+from apiece.data.formats.raster import one_line, write_bytes
 from apiece.data.problems import Problem, refuse
 from apiece.errors import AnnotationError, DataError
 

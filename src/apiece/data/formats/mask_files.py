@@ -25,21 +25,19 @@ import numpy as np
 import numpy.typing as npt
 
 from apiece.core.classes import ClassMap
-from apiece.core.image import SUFFIXES, image_size, read_image, read_label_image
+from apiece.core.image import SUFFIXES, image_size, natural, read_image, read_label_image
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
 from apiece.data.formats.base import Holds, Picture, Size, Source, Target, report
 from apiece.data.formats.raster import (
     SPLITS,
     listed,
-    natural,
-    problem_of,
     read_lines,
     write_bytes,
     write_png,
 )
 from apiece.data.label_folder import same_size, stem_of
-from apiece.data.problems import Problem, refuse
+from apiece.data.problems import Problem, problem_of, refuse
 from apiece.errors import AnnotationError, DataError
 
 NAME = "mask-files"
@@ -247,7 +245,7 @@ class MaskFilesSource(Source):
             try:
                 mask = _object(path, size, str(entry.picture or entry.folder / entry.files[0]), found)
             except DataError as error:
-                report(problem_of(error, path, f'"{name}"', "the object"), found)
+                report(problem_of(error, path, "the object", where=f'"{name}"'), found)
                 continue
             if mask is not None:
                 masks.append(mask)

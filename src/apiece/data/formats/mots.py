@@ -21,12 +21,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from apiece.core.classes import ClassMap
-from apiece.core.image import SUFFIXES, image_size, read_label_image
+from apiece.core.image import SUFFIXES, image_size, natural, read_label_image
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
 from apiece.data.formats.base import Holds, Picture, Size, Source, Target, report
 from apiece.data.formats.mots_text import TextIndex, index_of, masks_of, parse, rows_of
-from apiece.data.formats.raster import natural, one_line, owners, read_lines, write_bytes
+from apiece.data.formats.raster import one_line, owners, read_lines, write_bytes
 from apiece.data.label_folder import same_size
 from apiece.data.problems import Problem, refuse
 from apiece.errors import AnnotationError, DataError

@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from apiece.core.masks import Masks
 from apiece.data.formats.base import Size, report
-from apiece.data.formats.raster import problem_of
-from apiece.data.problems import Problem
+from apiece.data.problems import Problem, problem_of
 from apiece.errors import AnnotationError, DataError, GeometryError
 
 LONGEST = 2**26  # bytes of a line; the RLE of a mask is a small part of that
@@ -101,7 +100,7 @@ def index_of(path: Path, problems: list[Problem]) -> TextIndex:
                                 f"{row.frame} of {first[0]} x {first[1]} (height x width). Remedy: correct one of them."
                             )
                     except AnnotationError as error:
-                        problems.append(problem_of(error, path, f"line {number}", "the object"))
+                        problems.append(problem_of(error, path, "the object", where=f"line {number}"))
                     else:
                         categories.add(row.category)
                         frames.append(row.frame)
@@ -150,7 +149,7 @@ def masks_of(
             parts.append(Masks.from_coco([item], size))
         except DataError as error:
             message = AnnotationError(str(error).removeprefix("object 0: "))
-            report(problem_of(message, path, name(i), "the object"), found)
+            report(problem_of(message, path, "the object", where=name(i)), found)
         else:
             kept.append(i)
     return Masks.concatenate(parts), kept

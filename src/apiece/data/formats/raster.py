@@ -1,8 +1,7 @@
-"""What raster formats share: pixels that go to the first object, PNG files, natural order, lists of class names."""
+"""What raster formats share: pixels that go to the first object, PNG files, lists of class names."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import numpy.typing as npt
 
 from apiece.core.classes import ClassMap
 from apiece.core.masks import Masks
-from apiece.data.problems import Problem
 from apiece.errors import AnnotationError, DataError
 
 # How folders are called that hold a part of a data set.
@@ -40,18 +38,6 @@ def owners(masks: Masks) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
         canvas[y : y + height, x : x + width][masks.crop(i)] = i + 1
     counts = np.bincount(canvas.reshape(-1), minlength=len(masks) + 1)
     return canvas, counts[1:] > 0
-
-
-def natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
-    """Sorting key: digits by their number, the rest by letter, whatever the case; equal ones by name."""
-    parts = re.split(r"([0-9]+)", name.lower())  # every second one is a number
-    return [(place % 2 == 1, int(part) if place % 2 else 0, part) for place, part in enumerate(parts)], name
-
-
-def problem_of(error: DataError, file: Path, where: str, left_out: str) -> Problem:
-    """An error as a Problem: its message without the file's name, and its remedy."""
-    message, _, remedy = str(error).removeprefix(f"{file}: ").partition(" Remedy: ")
-    return Problem("error", str(file), where, message, remedy or "export it again.", left_out)
 
 
 def write_png(path: Path, values: npt.NDArray[Any]) -> None:
