@@ -126,6 +126,21 @@ class Source(ABC):
         return size
 
 
+@dataclass(frozen=True, eq=False)
+class FileSource(Source):
+    """Annotations of which every picture has a file of its own.
+
+    files  one for each picture.
+    """
+
+    shared: ClassVar[bool] = False
+    files: tuple[Path, ...] = field(default=())
+
+    def file_of(self, index: int) -> Path:
+        """See Source."""
+        return self.files[index]
+
+
 class Target(ABC):
     """Writes one data set into a new, empty folder; `convert` moves it into place when it is whole.
 

@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from apiece.core.classes import ClassMap
-from apiece.core.image import SUFFIXES, image_size, natural, read_label_image
+from apiece.core.image import SUFFIXES, natural, read_label_image
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
-from apiece.data.formats.base import Holds, Picture, Size, Source, Target, report
-from apiece.data.formats.raster import SPLITS, owners, read_text, write_bytes, write_png
+from apiece.data.formats.base import Holds, Picture, Target, report
+from apiece.data.formats.raster import SPLITS, RasterSource, owners, read_text, write_bytes, write_png
 from apiece.data.json_text import parse_json
 from apiece.data.label_folder import same_size
 from apiece.data.problems import Problem
@@ -78,23 +77,12 @@ def _files(root: Path, depth: int = SEARCHED) -> Iterator[Path]:
 
 
 @dataclass(frozen=True, eq=False)
-class CityscapesSource(Source):
+class CityscapesSource(RasterSource):
     """Pictures with numbered pixels; see the module."""
-
-    labels: tuple[Path, ...] = field(default=())
-    shared: ClassVar[bool] = False
-
-    def file_of(self, index: int) -> Path:
-        """See Source."""
-        return self.labels[index]
-
-    def size(self, index: int) -> Size:
-        """See Source; of the label file, where there is no picture."""
-        return image_size(self.labels[index]) if self.pictures[index].path is None else super().size(index)
 
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "iscrowd" for groups."""
-        size, path = self.size(index), self.labels[index]
+        size, path = self.size(index), self.files[index]
         array = read_label_image(path)
         wrong = same_size(path, (array.shape[0], array.shape[1]), self.pictures[index].path or path, size)
         if wrong:

@@ -19,9 +19,9 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from apiece.core.instances import Instances
 from apiece.core.masks import MAX_AREA
 from apiece.core.polygons import Part
 from apiece.data.coco_entries import kind
-from apiece.data.formats.base import Holds, Picture, Size, Source, Target
+from apiece.data.formats.base import FileSource, Holds, Picture, Size, Target
 from apiece.data.formats.beside import Companion, overviews, pictures_of
 from apiece.data.formats.drawing import ShapeError
 from apiece.data.formats.outlines import Outlines, one_part
@@ -58,19 +58,12 @@ NO_AREA = {
 
 
 @dataclass(frozen=True, eq=False)
-class GeojsonSource(Source):
+class GeojsonSource(FileSource):
     """GeoJSON documents and the pictures they belong to; see the module."""
-
-    documents: tuple[Path, ...] = field(default=())  # one for each picture
-    shared: ClassVar[bool] = False
-
-    def file_of(self, index: int) -> Path:
-        """See Source."""
-        return self.documents[index]
 
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "iscrowd" and "box_mask" where we have written them."""
-        path = self.documents[index]
+        path = self.files[index]
         outlines = Outlines(self.size(index), self.classes, str(path), found)
         with _text(path) as text:
             for place, feature in enumerate(_features(text)):

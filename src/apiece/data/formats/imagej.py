@@ -31,9 +31,9 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +42,7 @@ from apiece.core.image import SUFFIXES, natural
 from apiece.core.instances import Instances
 from apiece.core.masks import MAX_AREA
 from apiece.core.polygons import Part
-from apiece.data.formats.base import Holds, Picture, Size, Source, Target
+from apiece.data.formats.base import FileSource, Holds, Picture, Size, Target
 from apiece.data.formats.beside import Companion, overviews, pictures_of
 from apiece.data.formats.drawing import Ring, ShapeError, ellipse, rectangle, rectangles, ring_of
 from apiece.data.formats.outlines import Outlines, one_part
@@ -82,19 +82,12 @@ CURVE_STEPS = 32  # straight pieces of a curve in a composite
 
 
 @dataclass(frozen=True, eq=False)
-class ImagejSource(Source):
+class ImagejSource(FileSource):
     """ROI archives and the pictures they belong to; see the module."""
-
-    archives: tuple[Path, ...] = field(default=())  # one for each picture
-    shared: ClassVar[bool] = False
-
-    def file_of(self, index: int) -> Path:
-        """See Source."""
-        return self.archives[index]
 
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "box_mask" where an object is a rectangle."""
-        path = self.archives[index]
+        path = self.files[index]
         outlines = Outlines(self.size(index), self.classes, str(path), found)
         with _rois(path, outlines.found) as rois:
             for entry, data in rois:

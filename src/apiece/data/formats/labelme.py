@@ -21,9 +21,9 @@ import io
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +33,15 @@ from apiece.core.instances import Instances
 from apiece.core.masks import MAX_AREA
 from apiece.core.polygons import Part
 from apiece.data.coco_entries import kind, load_json, whole
-from apiece.data.formats.base import Holds, Picture, Size, Source, Target, clean_name, find_picture
+from apiece.data.formats.base import (
+    FileSource,
+    Holds,
+    Picture,
+    Size,
+    Target,
+    clean_name,
+    find_picture,
+)
 from apiece.data.formats.drawing import (
     Bool,
     Drawing,
@@ -99,21 +107,14 @@ def _has_shapes(document: Any) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelmeSource(Source):
+class LabelmeSource(FileSource):
     """A folder of LabelMe documents; see the module."""
-
-    documents: tuple[Path, ...] = field(default=())  # one for each picture
-    shared: ClassVar[bool] = False
-
-    def file_of(self, index: int) -> Path:
-        """See Source."""
-        return self.documents[index]
 
     def size(self, index: int) -> Size:
         """See Source; of old documents that don't state it, that of the picture inside them."""
         picture = self.pictures[index]
         if picture.path is None and picture.size is None:
-            path = self.documents[index]
+            path = self.files[index]
             data = _load(path).get("imageData")
             if isinstance(data, str) and data:
                 try:
@@ -125,7 +126,7 @@ class LabelmeSource(Source):
 
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; "box_mask" where an object is one rectangle."""
-        size, path = self.size(index), self.documents[index]
+        size, path = self.size(index), self.files[index]
         drawing = Drawing(size, self.classes, str(path), found)
         for place, shape in enumerate(_load(path)["shapes"]):
             where = f"shapes[{place}]"

@@ -15,9 +15,8 @@ same, and a warning says so. The width of a pixel in µm is the picture's, else 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
 
 import numpy as np
 
@@ -25,9 +24,9 @@ from apiece.core.classes import ClassMap
 from apiece.core.image import SUFFIXES, image_size, read_label_image
 from apiece.core.instances import Instances
 from apiece.core.label_image import label_values
-from apiece.data.formats.base import Holds, Picture, Size, Source, Target
+from apiece.data.formats.base import Holds, Picture, Target
 from apiece.data.formats.ome import microns_of_file, write_tiff
-from apiece.data.formats.raster import SPLITS, owners, write_png
+from apiece.data.formats.raster import SPLITS, RasterSource, owners, write_png
 from apiece.data.label_folder import (
     LABEL_ENDINGS,
     LABEL_FOLDERS,
@@ -146,26 +145,15 @@ def _part(split: str, folder: Path, pictures: Mapping[str, Path], labels: Mappin
 
 
 @dataclass(frozen=True, eq=False)
-class LabelsSource(Source):
+class LabelsSource(RasterSource):
     """Label images, one for each picture; see the module."""
-
-    labels: tuple[Path, ...] = field(default=())
-    shared: ClassVar[bool] = False
-
-    def file_of(self, index: int) -> Path:
-        """See Source."""
-        return self.labels[index]
-
-    def size(self, index: int) -> Size:
-        """See Source; of the label image, where there is no picture."""
-        return image_size(self.labels[index]) if self.pictures[index].path is None else super().size(index)
 
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source.
 
         column  "label": int64, each object's number in the label image.
         """
-        picture, label = self.pictures[index], self.labels[index]
+        picture, label = self.pictures[index], self.files[index]
         return read_labels(Pair(picture.path or label, label, picture.id), self.size(index), self.classes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from apiece.core.classes import ClassMap
+from apiece.core.image import image_size
 from apiece.core.masks import Masks
+from apiece.data.formats.base import FileSource, Size
 from apiece.errors import AnnotationError, DataError
 
 # How folders are called that hold a part of a data set.
@@ -24,6 +27,15 @@ SPLITS = {
     "testing": "test",
 }
 MOST_LIST = 2**22  # bytes of a list of class names
+
+
+@dataclass(frozen=True, eq=False)
+class RasterSource(FileSource):
+    """Annotations that are pictures themselves, one for each photograph."""
+
+    def size(self, index: int) -> Size:
+        """See Source; of the label image, where there is no photograph."""
+        return image_size(self.files[index]) if self.pictures[index].path is None else super().size(index)
 
 
 def owners(masks: Masks) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:

@@ -16,17 +16,17 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from apiece.core.classes import ClassMap
-from apiece.core.image import SUFFIXES, image_size, natural, read_label_image
+from apiece.core.image import SUFFIXES, natural, read_label_image
 from apiece.core.instances import Instances
 from apiece.core.masks import Masks
-from apiece.data.formats.base import Holds, Picture, Size, Source, Target, report
-from apiece.data.formats.raster import one_line, owners, read_lines, write_bytes
+from apiece.data.formats.base import Holds, Picture, Target, report
+from apiece.data.formats.raster import RasterSource, one_line, owners, read_lines, write_bytes
 from apiece.data.label_folder import same_size
 from apiece.data.problems import Problem, refuse
 from apiece.errors import AnnotationError, DataError
@@ -89,27 +89,17 @@ def _masks(root: Path, what: str) -> Path | None:
 
 
 @dataclass(frozen=True, eq=False)
-class VocSource(Source):
+class VocSource(RasterSource):
     """Pictures with masks of objects and of classes; see the module."""
 
-    objects: tuple[Path, ...] = field(default=())
     class_masks: tuple[Path | None, ...] = field(default=())
-    shared: ClassVar[bool] = False
-
-    def file_of(self, index: int) -> Path:
-        """See Source."""
-        return self.objects[index]
-
-    def size(self, index: int) -> Size:
-        """See Source; of the mask, where there is no picture."""
-        return image_size(self.objects[index]) if self.pictures[index].path is None else super().size(index)
 
     def read(self, index: int, found: list[Problem] | None = None) -> Instances:
         """See Source; in order of the objects' numbers.
 
         column  "label": int64, each object's number.
         """
-        size, path, class_path = self.size(index), self.objects[index], self.class_masks[index]
+        size, path, class_path = self.size(index), self.files[index], self.class_masks[index]
         if class_path is None:
             raise AnnotationError(
                 f"{path}: has no mask of classes; expected SegmentationClass/{path.name}. Remedy: add it."
