@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from apiece.cli_data import check, convert, formats, split, synthetic
+from apiece.cli_diagnose import diagnose
 from apiece.cli_tiles import (
     WORK,
     MicronsOption,
@@ -483,6 +484,7 @@ def export(
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB. Next: apiece segment PICTURES --model {out}")
 
 
+app.command()(diagnose)
 app.command()(check)
 app.command()(convert)
 app.command()(formats)

@@ -86,7 +86,7 @@ def check(
     if recipe is not None:
         raise UsageError("--recipe: has a meaning with --show-augmented only.")
     if html is not None:
-        _refuse_page(html)
+        refuse_page(html)
     with progress_bar("checking", as_json) as progress:
         report = look(
             data,
@@ -102,12 +102,12 @@ def check(
         from apiece.data.checks.page import write_page
 
         write_page(report, html)
-    print(json.dumps(report.to_json()) if as_json else _printable(report.to_text()))
+    print(json.dumps(report.to_json()) if as_json else printable(report.to_text()))
     if not report.ok:
         raise typer.Exit(1)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without what names from files may do to a terminal, and with "?" for what its encoding doesn't have."""
     encoding = sys.stdout.encoding or "utf-8"
     return UNPRINTABLE.sub("\ufffd", text).encode(encoding, "replace").decode(encoding)
@@ -123,7 +123,7 @@ def _refuse_sheet(sheet: Path, data: Path, images: Path | None) -> None:
         raise UsageError(f"--show-augmented: {sheet} is a file of the data set. Remedy: choose another name.")
 
 
-def _refuse_page(html: Path) -> None:
+def refuse_page(html: Path) -> None:
     """Before a long check: a page may be written over, annotations and pictures not."""
     if html.exists() and (html.is_dir() or html.suffix.lower() not in (".html", ".htm")):
         raise UsageError(f"--html: {html} exists already and is no page. Remedy: choose another name.")
@@ -177,7 +177,7 @@ def convert(
         if as_json:
             print(json.dumps(refused.conversion.to_json()))
         raise
-    print(json.dumps(done.to_json()) if as_json else _printable(done.to_text()))
+    print(json.dumps(done.to_json()) if as_json else printable(done.to_text()))
 
 
 def formats(as_json: JsonOption = False) -> None:
@@ -194,7 +194,7 @@ def formats(as_json: JsonOption = False) -> None:
         print(json.dumps({"schema": "apiece/formats/1", "formats": rows}))
         return
     for line in lines:
-        print(_printable(f"{line.name:16}{line.title}\n{'':16}{line.layout}"))
+        print(printable(f"{line.name:16}{line.title}\n{'':16}{line.layout}"))
         lacks = [
             f"{head}: {cell}"
             for head, cell in zip(HEAD[1:], line.cells, strict=True)

@@ -1,0 +1,98 @@
+"""The verdict: a diagnosis in three sentences, made of its document alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from apiece.evaluate.ledger import KINDS
+
+WHAT = {
+    "loose": "found with a poor mask",
+    "confused": "found with the wrong class",
+    "duplicate": "counted twice",
+    "merged": "merged with others",
+    "split": "split into pieces",
+    "tangled": "tangled with others",
+    "spurious": "false alarms",
+    "missed": "missed",
+}
+OF_PREDICTIONS = frozenset({"duplicate", "spurious"})
+
+
+def verdict(document: Mapping[str, Any]) -> list[str]:
+    """Three sentences: how far the count is off, what fails and costs most, and what would change it."""
+    return [_count(document), _failures(document), _remedy(document)]
+
+
+def _count(document: Mapping[str, Any]) -> str:
+    count = document["count"]
+    true, predicted, gross = count["true"], count["predicted"], count["gross"]
+    pictures = len(document["images"])
+    where = f"{pictures:,} picture{'' if pictures == 1 else 's'}"
+    if not true:
+        return f"{where} hold no true object, and {predicted:,} were counted."
+    off = predicted - true
+    if off:
+        side = "too many" if off > 0 else "too few"
+        net = (
+            f"{predicted:,} objects were counted on {where} where there are {true:,}, {abs(off):,} {side} "
+            f"({100 * off / true:+.1f} %)"
+        )
+    else:
+        net = f"{predicted:,} objects were counted on {where}, as many as there are"
+    if gross <= abs(off):
+        return f"{net}." if not gross else f"{net}; all errors go one way."
+    return (
+        f"{net}; but {count['too_many']:,} are counted too many and {count['too_few']:,} too few, "
+        f"{100 * gross / true:.1f} % of the objects, which cancel in the total."
+    )
+
+
+def _failures(document: Mapping[str, Any]) -> str:
+    ledger = document["ledger"]
+    sizes = {
+        kind: ledger[kind]["prediction" if kind in OF_PREDICTIONS else "truth"]
+        for kind in KINDS
+        if kind in WHAT
+    }
+    worst = [kind for kind in sorted(sizes, key=lambda kind: -sizes[kind]) if sizes[kind]][:3]
+    if not worst:
+        return "Every object is matched, once."
+    told = [_told(kind, sizes[kind], document) for kind in worst]
+    sentence = "What fails most: " + ", ".join(told)
+    if "missed" in worst:
+        causes = (document.get("causes") or {}).get("causes") or []
+        first = max(causes, key=lambda one: one["missed"], default=None)
+        if first and first["missed"]:
+            sentence += f"; {100 * first['share']:.0f} % of the misses: {first['cause']}"
+    costs = (document.get("costs") or {}).get("kinds") or []
+    known = [one for one in costs if (one.get("AP50") or {}).get("value") is not None]
+    dearest = max(known, key=lambda one: one["AP50"]["value"], default=None)
+    if dearest and dearest["AP50"]["value"] > 0:
+        sentence += (
+            f"; repairing what is {dearest['kind']} would raise AP50 most ({dearest['AP50']['value']:+.3f})"
+        )
+    return f"{sentence}."
+
+
+def _told(kind: str, size: int, document: Mapping[str, Any]) -> str:
+    total = document["count"]["predicted" if kind in OF_PREDICTIONS else "true"]
+    share = f" ({100 * size / total:.1f} %)" if total else ""
+    if kind == "spurious":
+        return f"{size:,} false alarm{'' if size == 1 else 's'}{share}"
+    if kind == "duplicate":
+        return f"{size:,} prediction{'s' if size != 1 else ''} of objects counted before{share}"
+    return f"{size:,} object{'' if size == 1 else 's'} {WHAT[kind]}{share}"
+
+
+def _remedy(document: Mapping[str, Any]) -> str:
+    part = document.get("options")
+    if part is None:
+        return f"No option was replayed: {document['reasons'].get('options', 'there is nothing to choose from.')}"
+    helping = [one for one in part["options"] if one.get("helps")]
+    beyond = part.get("beyond") or []
+    if helping:
+        return f"Best option, judged on pictures that did not choose it: {helping[0]['sentence']}"
+    more = f" {beyond[0]['evidence']}" if beyond else ""
+    return f"No option that can be replayed measurably helps.{more}"
