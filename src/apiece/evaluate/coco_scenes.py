@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apiece.core.masks import Masks
 from apiece.errors import AnnotationError
-from apiece.evaluate.scenes import Float64, Key, Objects, Scenes, Size
+from apiece.evaluate.coco_masks import Measured, measured
+from apiece.evaluate.scenes import Float64, Int64, Key, Objects, Scenes, Size
 
-AT_ONCE = 64  # masks decoded together: enough to be quick, few enough to be small
+AT_ONCE = 64  # masks made together: enough to be quick, few enough to be small where they are decoded
 
 
 def scenes_of_coco(
@@ -156,13 +159,45 @@ class _Reader:
     def objects(self, entries: Sequence[Any], name: str, scored: bool) -> Objects:
         image_of = {key: i for i, key in enumerate(self.image_ids)}
         label_of = {key: i for i, key in enumerate(self.category_ids)}
+        given = _plain_columns(entries, image_of, label_of, scored)
+        if given is None:  # something isn't as usual: one by one, so that a message names the object
+            given = self._columns(entries, image_of, label_of, name, scored)
+        masks, mask_areas, mask_boxes = self._masks(entries, given, name)
+        boxes = given.boxes
+        unboxed = np.isnan(boxes[:, 0])
+        boxes[unboxed] = mask_boxes[unboxed]
+        box_areas = boxes[:, 2] * boxes[:, 3]
+        segm_areas = np.where(np.isnan(mask_areas), box_areas, mask_areas)
+        if not scored:
+            segm_areas = box_areas = np.where(np.isnan(given.areas), segm_areas, given.areas)
+        return Objects(
+            given.images,
+            given.labels,
+            given.scores,
+            given.crowd,
+            boxes,
+            masks,
+            segm_areas,
+            box_areas,
+            int(unboxed.sum()),
+            given.no_effect,
+        )
+
+    def _columns(
+        self,
+        entries: Sequence[Any],
+        image_of: Mapping[Key, int],
+        label_of: Mapping[Key, int],
+        name: str,
+        scored: bool,
+    ) -> _Columns:
         count = len(entries)
         images, labels = np.zeros(count, np.int64), np.zeros(count, np.int64)
         scores, crowd = np.ones(count), np.zeros(count, np.bool_)
         boxes = np.full((count, 4), np.nan)
         areas = np.full(count, np.nan)
+        drawn = np.zeros(count, np.bool_)
         no_effect = 0
-        segmentations: dict[int, list[int]] = {}
         for i, entry in enumerate(entries):
             if not isinstance(entry, Mapping):
                 raise AnnotationError(f"{name}: object {i} is {_keys(entry)}; expected an annotation.")
@@ -177,22 +212,12 @@ class _Reader:
                     areas[i] = _area(entry, name, i)
             if _has(entry, "bbox"):
                 boxes[i] = _box(entry, name, i)
-            if _has(entry, "segmentation"):
-                segmentations.setdefault(int(images[i]), []).append(i)
-            elif not _has(entry, "bbox"):
+            drawn[i] = _has(entry, "segmentation")
+            if not drawn[i] and not _has(entry, "bbox"):
                 raise _refusal(
                     name, i, entry, "has neither `segmentation` nor `bbox`; expected one of them or both."
                 )
-        masks, mask_areas, mask_boxes = self._masks(entries, segmentations, name)
-        unboxed = np.isnan(boxes[:, 0])
-        boxes[unboxed] = mask_boxes[unboxed]
-        box_areas = boxes[:, 2] * boxes[:, 3]
-        segm_areas = np.where(np.isnan(mask_areas), box_areas, mask_areas)
-        if not scored:
-            segm_areas = box_areas = np.where(np.isnan(areas), segm_areas, areas)
-        return Objects(
-            images, labels, scores, crowd, boxes, masks, segm_areas, box_areas, int(unboxed.sum()), no_effect
-        )
+        return _Columns(images, labels, scores, crowd, boxes, areas, drawn, no_effect)
 
     def _place(
         self,
@@ -220,11 +245,28 @@ class _Reader:
         )
 
     def _masks(
-        self, entries: Sequence[Any], by_image: Mapping[int, list[int]], name: str
+        self, entries: Sequence[Any], given: _Columns, name: str
     ) -> tuple[tuple[dict[str, Any] | None, ...], Float64, Float64]:
-        """Each object's RLE, area and x, y, width, height; all are decoded, so that all are checked."""
+        """Each object's RLE, area and x, y, width, height; every one is checked."""
         masks: list[dict[str, Any] | None] = [None] * len(entries)
         areas, boxes = np.full(len(entries), np.nan), np.full((len(entries), 4), np.nan)
+        for size, members in self._by_size(entries, given, name).items():
+            for start in range(0, len(members), AT_ONCE):
+                chosen = members[start : start + AT_ONCE]
+                found = measured([entries[i]["segmentation"] for i in chosen], size)
+                if found is None:
+                    found = _decoded(entries, chosen, size, name)
+                for i, rle in zip(chosen, found.rles, strict=True):
+                    masks[i] = rle
+                areas[chosen], boxes[chosen] = found.areas, found.boxes
+        return tuple(masks), areas, boxes
+
+    def _by_size(self, entries: Sequence[Any], given: _Columns, name: str) -> dict[Size, list[int]]:
+        """The objects that have a mask, by the size of their picture."""
+        by_image: dict[int, list[int]] = {}
+        drawn = np.flatnonzero(given.drawn)
+        for i, image in zip(drawn.tolist(), given.images[drawn].tolist(), strict=True):
+            by_image.setdefault(image, []).append(i)
         by_size: dict[Size, list[int]] = {}
         for image, members in by_image.items():
             size = self.sizes[image] or _size_of_rle([entries[i]["segmentation"] for i in members])
@@ -237,23 +279,104 @@ class _Reader:
                     "expected both. Remedy: add them to `images`.",
                 )
             by_size.setdefault(size, []).extend(members)
-        for size, members in by_size.items():
-            for start in range(0, len(members), AT_ONCE):
-                chosen = members[start : start + AT_ONCE]
-                decoded = _decoded(entries, chosen, size, name)
-                for i, rle in zip(chosen, decoded.to_coco(), strict=True):
-                    masks[i] = rle
-                areas[chosen] = decoded.areas
-                corners = decoded.boxes.astype(np.float64)
-                boxes[chosen] = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-        return tuple(masks), areas, boxes
+        return by_size
 
 
-def _decoded(entries: Sequence[Any], chosen: Sequence[int], size: Size, name: str) -> Masks:
-    """The masks of entries of pictures of one size."""
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """What N entries say but for their masks: as in Objects; boxes and areas are NaN where there is none.
+
+    drawn  bool (N,), which have a segmentation.
+    """
+
+    images: Int64
+    labels: Int64
+    scores: Float64
+    crowd: NDArray[np.bool_]
+    boxes: Float64
+    areas: Float64
+    drawn: NDArray[np.bool_]
+    no_effect: int
+
+
+def _plain_columns(
+    entries: Sequence[Any], image_of: Mapping[Key, int], label_of: Mapping[Key, int], scored: bool
+) -> _Columns | None:
+    """All entries at once; None if one is not as JSON usually has it, be it wrong or not."""
+    if not set(map(type, entries)) <= {dict}:
+        return None
+    count = len(entries)
+    images = _places([entry.get("image_id") for entry in entries], image_of)
+    labels = _places([entry.get("category_id") for entry in entries], label_of)
+    scores, crowd, areas = np.ones(count), np.zeros(count, np.bool_), np.full(count, np.nan)
+    no_effect = 0
+    if scored:
+        given = _finite([entry.get("score") for entry in entries])
+        if given is None:
+            return None
+        scores = given
+    else:
+        flags = [entry.get("iscrowd", 0) for entry in entries]
+        if not set(map(type, flags)) <= {int} or not set(flags) <= {0, 1}:
+            return None
+        crowd = np.array(flags, np.bool_)
+        no_effect = sum(bool(entry.get("ignore")) and not entry.get("iscrowd") for entry in entries)
+        stated = [entry.get("area") for entry in entries]
+        known = [i for i, area in enumerate(stated) if area is not None]
+        given = _finite([stated[i] for i in known])
+        if given is None or (given < 0).any():
+            return None
+        areas[known] = given
+    rows = [entry.get("bbox") for entry in entries]
+    boxed = [i for i, row in enumerate(rows) if row is not None and row != []]
+    boxes = np.full((count, 4), np.nan)
+    if not all(type(rows[i]) is list and len(rows[i]) == 4 for i in boxed):
+        return None
+    given = _finite(list(chain.from_iterable(rows[i] for i in boxed)))
+    if given is None or (given.reshape(-1, 4)[:, 2:] < 0).any():
+        return None
+    boxes[boxed] = given.reshape(-1, 4)
+    outlines = [entry.get("segmentation") for entry in entries]
+    if not set(map(type, outlines)) <= {dict, list, type(None)}:
+        return None
+    drawn = np.fromiter(map(bool, outlines), np.bool_, count)
+    if images is None or labels is None or (np.isnan(boxes[:, 0]) & ~drawn).any():
+        return None
+    return _Columns(images, labels, scores, crowd, boxes, areas, drawn, no_effect)
+
+
+def _places(values: list[Any], known: Mapping[Key, int]) -> Int64 | None:
+    """The place of each id, int64 (N,); None if one is unknown, or neither whole number nor text."""
+    if not set(map(type, values)) <= {int, str}:
+        return None
+    place_of: dict[Any, int] = {}
+    for value in set(values):
+        key = as_key(value)
+        if key is None or key not in known:
+            return None
+        place_of[value] = known[key]
+    return np.fromiter(map(place_of.__getitem__, values), np.int64, len(values))
+
+
+def _finite(values: list[Any]) -> Float64 | None:
+    """float64 (N,); None if one isn't a finite number."""
+    if not set(map(type, values)) <= {int, float}:
+        return None
+    try:
+        numbers = np.array(values, np.float64)
+    except OverflowError:
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def _decoded(entries: Sequence[Any], chosen: Sequence[int], size: Size, name: str) -> Measured:
+    """The masks of entries of pictures of one size, by way of their pixels."""
     given = [entries[i]["segmentation"] for i in chosen]
     try:
-        return Masks.from_coco(given, size)
+        masks = Masks.from_coco(given, size)
+        corners = masks.boxes.astype(np.float64)
+        boxes = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+        return Measured(masks.to_coco(), masks.areas.astype(np.float64), boxes)
     except AnnotationError:
         # Decode one by one, so that the message names the object in the file.
         for i, segmentation in zip(chosen, given, strict=True):

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from apiece.errors import UsageError
 from apiece.evaluate.matching import match, ranks
 from apiece.evaluate.operating import Selection
-from apiece.evaluate.overlaps import Overlaps
+from apiece.evaluate.overlaps import Overlaps, Pairs
 from apiece.evaluate.scenes import Float64, Int64
 
 Bool = NDArray[np.bool_]
@@ -41,11 +42,19 @@ class Rules:
     near     IoU from which a poor mask still means the object (TIDE's t_b).
     covered  share of an object that a prediction must cover, or of a prediction that must lie in an object, for the
              two to belong together.
+    raises   UsageError unless 0 < near ≤ found ≤ 1 and 0 < covered ≤ 1.
     """
 
     found: float = 0.5
     near: float = 0.1
     covered: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (0 < self.near <= self.found <= 1 and 0 < self.covered <= 1):
+            raise UsageError(
+                f"the ledger's rules are found {self.found}, near {self.near}, covered {self.covered}; expected "
+                "0 < near ≤ found ≤ 1 and 0 < covered ≤ 1. Remedy: keep the usual 0.5, 0.1 and 0.5."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +66,8 @@ class Ledger:
     truth_entry      int64 (T,), the number of its entry; objects of one entry share it.
     predicted_entry  int64 (P,), the same; -1 for those that don't count. A duplicate is an entry of its own.
     partner          int64 (P,), the true object that a prediction is about: that it matches, found loosely or with
-                     the wrong class, doubles, or is the (main) part of; -1 for none. For merged ones, the object
-                     that it fits best.
+                     the wrong class, counts again, or lies in; for other merged or tangled ones the joined object
+                     of highest IoU; -1 for none.
     """
 
     overlaps: Overlaps
@@ -130,16 +139,21 @@ def ledger(overlaps: Overlaps, selection: Selection, rules: Rules | None = None)
     1. Pairs. In order of score each P takes the free G of highest IoU: first of its class with IoU ≥ `found`
        (matched), then of any class with IoU ≥ `found` (confused), then of its class with |G∩P| ≥ τ|G| and
        |G∩P| ≥ τ|P| (loose).
-    2. Ignored: an unpaired P that lies to τ of itself in a crowd region of its class.
+    2. Ignored: an unpaired P that lies to τ of itself in a crowd region of its class; it has no part in what follows.
     3. Attached. An unpaired G joins the P of its class that covers it best, if |G∩P| ≥ τ|G|; not if G lies to τ of
-       itself in the object that P is paired with (it is on top of that, not merged with it). An unpaired P joins the
-       G of its class in which most of it lies, if |G∩P| ≥ τ|P|; but if P lies to τ of itself in what G is paired
-       with, it counts that object again (duplicate).
+       itself in the object that P is paired with (it is on top of that, not merged with it). An unpaired P belongs to
+       the G of its class in which most of it lies, if |G∩P| ≥ τ|P|, and joins it; but if P lies to τ of itself in
+       what G is paired with, or in a P of higher score that belongs to G too, it does not join: it counts G again,
+       and is a duplicate if G is paired and nothing joined P.
     4. What hangs together is one entry: one P with several G is merged, one G with several P split, several with
-       several tangled.
-    5. Left over: P and G of one class with IoU ≥ `near` are loose. A P that lies to τ of itself in true objects of
-       its class that have a prediction, or that fits an object of another class with IoU ≥ `found`, is a duplicate;
-       any other is spurious, and any other G missed.
+       several tangled. Without a pair in it, one P and the G that it shares less than `near` of itself with in all,
+       or one G and such P, are no entry: these are specks, and go on to step 5.
+    5. Left over: P and G of one class with IoU ≥ `near` are loose, in order of score as in step 1. A P that lies to τ
+       of itself in true objects of its class that have a prediction, or that fits such an object of another class
+       with IoU ≥ `found`, is a duplicate; any other is spurious, and any other G missed.
+
+    Among equals the later G is paired, as in COCO; G joins the P of higher score; P belongs to the G of higher IoU,
+    then to the earlier.
 
     source  kinds by overlap graph after "segmetrics" and bioRxiv 335216; thresholds as in TIDE, arXiv 2008.08115.
     """
@@ -184,43 +198,50 @@ def ledger(overlaps: Overlaps, selection: Selection, rules: Rules | None = None)
 
     free_truth = (mate_of_truth < 0) & ~truth.crowd
     free = kept & (mate < 0) & ~ignored
-    on_top = _share(
-        overlaps.among_truth.first, overlaps.among_truth.second, overlaps.among_truth.shared, len(truth)
-    )
-    lone = free_truth[across.first] & same & (of_truth >= rule.covered)
-    partner = mate[across.second]
-    nested = _at(on_top, across.first, partner) >= rule.covered * overlaps.truth_areas[across.first]
+    lone = free_truth[across.first] & same & (of_truth >= rule.covered) & ~ignored[across.second]
+    on_top = _shared(overlaps.among_truth, across.first, mate[across.second], len(truth))
+    nested = on_top >= rule.covered * overlaps.truth_areas[across.first]
     joins = _best(across.first, of_truth, -rank[across.second], lone & ~nested)
     part = free[across.second] & same & (of_predicted >= rule.covered)
     into = _best(across.second, of_predicted, iou, part)
 
-    laid = overlaps.among_predicted
-    lies_in = _share(laid.first, laid.second, laid.shared, len(predicted))
-    main = mate_of_truth[across.first[into]]
-    doubled = (
-        _at(lies_in, across.second[into], main)
-        >= rule.covered * overlaps.predicted_areas[across.second[into]]
-    )
-    about = mate.copy()
-    about[across.second[into]] = across.first[into]
-    predicted_kind[across.second[into[doubled]]] = DUPLICATE
-    into = into[~doubled]
+    owner = np.full(len(predicted), -1, np.int64)
+    owner[across.second[into]] = across.first[into]
+    repeats = _repeats(overlaps, rule, mate, owner, rank)
+    about = np.where(mate >= 0, mate, owner)
+    joined = np.zeros(len(predicted), np.bool_)
+    joined[across.second[joins]] = True
+    again = repeats & (np.append(mate_of_truth, -1)[owner] >= 0) & ~joined
+    predicted_kind[again] = DUPLICATE
+    about[repeats & ~again] = -1
+    into = into[~repeats[across.second[into]]]
 
+    attached = np.union1d(joins, into)
     paired = np.flatnonzero(mate >= 0)
-    left = np.concatenate([mate[paired], across.first[joins], across.first[into]])
-    right = np.concatenate([paired, across.second[joins], across.second[into]])
+    left = np.concatenate([mate[paired], across.first[attached]])
+    right = np.concatenate([paired, across.second[attached]])
     component, truths, predictions = _components(left, right, len(truth), len(predicted))
-    many_truths, many_predictions = truths[component] > 1, predictions[component] > 1
-    kinds = np.select(
-        [many_truths & many_predictions, many_truths, many_predictions], [TANGLED, MERGED, SPLIT], NOT_COUNTED
+    several = [(truths > 1) & (predictions > 1), truths > 1, predictions > 1]
+    kinds = np.select(several, [TANGLED, MERGED, SPLIT], NOT_COUNTED)
+    groups = len(kinds)
+    filled = np.bincount(component[across.first[attached]], across.shared[attached], groups)
+    held = np.zeros(groups, np.bool_)
+    held[component[mate[paired]]] = True
+    whole = np.where(
+        truths > 1,
+        np.bincount(component[len(truth) :], overlaps.predicted_areas, groups),
+        np.bincount(component[: len(truth)], overlaps.truth_areas, groups),
     )
+    kinds[(kinds != TANGLED) & ~held & (filled < rule.near * whole)] = NOT_COUNTED
+    kinds = kinds[component]
     grouped_truth = kinds[: len(truth)] != NOT_COUNTED
     grouped = kinds[len(truth) :] != NOT_COUNTED
     truth_kind[grouped_truth] = kinds[: len(truth)][grouped_truth]
     predicted_kind[grouped] = kinds[len(truth) :][grouped]
-    about[across.second[joins]] = np.where(
-        about[across.second[joins]] < 0, across.first[joins], about[across.second[joins]]
-    )
+    fitting = np.zeros(len(across), np.bool_)
+    fitting[attached] = about[across.second[attached]] < 0
+    best = _best(across.second, iou, of_truth, fitting)
+    about[across.second[best]] = across.first[best]
 
     # A lone object with a lone prediction attached is no group: it is loose or nothing, as in step 5.
     open_truth = free_truth & ~grouped_truth
@@ -249,18 +270,32 @@ def ledger(overlaps: Overlaps, selection: Selection, rules: Rules | None = None)
     return _numbered(overlaps, selection, rule, truth_kind, predicted_kind, about, component)
 
 
-def _share(first: Int64, second: Int64, shared: Float64, count: int) -> csr_array:
-    """What any two objects of one list share, both ways."""
-    table = coo_array((shared, (first, second)), shape=(count, count)).tocsr()
-    return table + table.T
+def _repeats(overlaps: Overlaps, rule: Rules, mate: Int64, owner: Int64, rank: Int64) -> Bool:
+    """Which predictions lie in what their object is paired with, or in one of higher score of the same object.
+
+    mate   int64 (P,), the object that a prediction is paired with, -1 for none.
+    owner  int64 (P,), the object that an unpaired one belongs to, -1 for none.
+    """
+    pairs = overlaps.among_predicted
+    inner = np.concatenate([pairs.first, pairs.second])
+    outer = np.concatenate([pairs.second, pairs.first])
+    shared = np.concatenate([pairs.shared, pairs.shared])
+    within = (owner[inner] >= 0) & (shared >= rule.covered * overlaps.predicted_areas[inner])
+    of_mate = mate[outer] == owner[inner]
+    of_rival = (owner[outer] == owner[inner]) & (rank[outer] < rank[inner])
+    repeats = np.zeros(len(rank), np.bool_)
+    repeats[inner[within & (of_mate | of_rival)]] = True
+    return repeats
 
 
-def _at(table: csr_array, row: Int64, column: Int64) -> Float64:
-    """table[row, column]; 0 where column is -1."""
-    known = column >= 0
-    values = np.zeros(len(row))
-    if known.any():
-        values[known] = np.asarray(table[row[known], column[known]]).reshape(-1)
+def _shared(pairs: Pairs, row: Int64, column: Int64, count: int) -> Float64:
+    """What objects of one list of `count` share, float64 (R,); 0 where they share nothing or `column` is -1."""
+    keys = pairs.first * count + pairs.second
+    order = np.argsort(keys)
+    wanted = np.where(column < 0, -1, np.minimum(row, column) * count + np.maximum(row, column))
+    at = np.searchsorted(keys[order], wanted)
+    known = np.append(keys[order], -2)[at] == wanted
+    values: Float64 = np.where(known, np.append(pairs.shared[order], 0.0)[at], 0.0)
     return values
 
 

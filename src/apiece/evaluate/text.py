@@ -26,9 +26,9 @@ def render(document: Mapping[str, Any], width: int = 100) -> str:
         *([cap_line(document)] if _hides(document["caps"]) else []),
         textwrap.fill(_scope(document), width),
         *(f"No {kind} figures: {reason}" for kind, reason in document["reasons"].items()),
-        _drawn(_averages(document, kinds), width),
-        *([_drawn(_classes(document, kinds), width)] if len(document["count"]["by_class"]) > 1 else []),
-        _drawn(_counts(document), width),
+        drawn(_averages(document, kinds), width),
+        *([drawn(_classes(document, kinds), width)] if len(document["count"]["by_class"]) > 1 else []),
+        drawn(_counts(document), width),
         *(textwrap.fill(f"Note: {note}", width, subsequent_indent="  ") for note in document["notes"]),
         "Definitions",
         *(
@@ -83,7 +83,7 @@ def _averages(document: Mapping[str, Any], kinds: list[str]) -> Table:
     names = list(kinds)
     if _hides(document["caps"]):
         names = [name for kind in kinds for name in (kind, f"{kind}_uncapped")]
-    table = _table("figure", *names)
+    table = table_of("figure", *names)
     for figure in AVERAGES:
         table.add_row(figure, *(_score(document[name][figure]) for name in names))
     return table
@@ -93,7 +93,7 @@ def _classes(document: Mapping[str, Any], kinds: list[str]) -> Table:
     """AP and count errors of each class; the classes with most true objects where there are many."""
     counts = document["count"]["by_class"]
     order = sorted(range(len(counts)), key=lambda i: -counts[i]["true"])[:MOST_CLASSES]
-    table = _table("class", "true", "predicted", *(f"{kind} AP" for kind in kinds), "MAE", "bias")
+    table = table_of("class", "true", "predicted", *(f"{kind} AP" for kind in kinds), "MAE", "bias")
     for i in sorted(order):
         count = counts[i]
         averages = (_score(document[kind]["by_class"][i]["AP"]) for kind in kinds)
@@ -112,7 +112,7 @@ def _classes(document: Mapping[str, Any], kinds: list[str]) -> Table:
 
 def _counts(document: Mapping[str, Any]) -> Table:
     count = document["count"]
-    table = _table(f"count, score ≥ {count['threshold']:g}", "")
+    table = table_of(f"count, score ≥ {count['threshold']:g}", "")
     table.add_row("true", f"{count['true']:,}")
     table.add_row("predicted", f"{count['predicted']:,}")
     for name in ERRORS:
@@ -131,7 +131,8 @@ def _score(value: float) -> str:
     return "–" if value < 0 else f"{value:.3f}"
 
 
-def _table(first: str, *others: str) -> Table:
+def table_of(first: str, *others: str) -> Table:
+    """An empty table: the first column to the left, the others to the right."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(first)
     for name in others:
@@ -139,7 +140,8 @@ def _table(first: str, *others: str) -> Table:
     return table
 
 
-def _drawn(table: Table, width: int) -> str:
+def drawn(table: Table, width: int) -> str:
+    """A table as lines of up to `width` characters."""
     file = io.StringIO()
     Console(file=file, width=width, color_system=None, force_terminal=False).print(table)
     return "\n".join(line.rstrip() for line in file.getvalue().strip("\n").splitlines())

@@ -1,0 +1,105 @@
+"""Masks of COCO segmentations, checked and measured without their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import hotcoco.mask as codes
+import numpy as np
+
+from apiece.core.masks import MAX_PIXELS
+from apiece.evaluate.scenes import Float64, Size
+
+Rle = dict[str, Any]
+SYMBOLS = bytes(range(48, 112))  # what compressed strings of counts are made of
+LAST = "P"  # a symbol from here on is no count's last
+
+
+class Measured(NamedTuple):
+    """N masks.
+
+    rles   compressed, a dict each; those that were given so are the very same.
+    areas  float64 (N,), pixels.
+    boxes  float64 (N, 4), x, y, width, height, tight.
+    """
+
+    rles: list[Rle]
+    areas: Float64
+    boxes: Float64
+
+
+def measured(segmentations: Sequence[Any], size: Size) -> Measured | None:
+    """The masks of segmentations on a picture of `size` (height, width), as `Masks.from_coco` has them.
+
+    Each is compressed run-length codes or a list of polygons. None if one is anything else, doesn't hold, or is drawn
+    far beyond the picture: `Masks.from_coco` tells, one by one, what these are.
+
+    source  cocoapi, common/maskApi.c; drawn and measured by hotcoco, equal to pycocotools.
+    """
+    if size[0] * size[1] > MAX_PIXELS:
+        return None
+    drawn = [i for i, one in enumerate(segmentations) if type(one) is list]
+    rles = list(segmentations)
+    if drawn:
+        outlines = _drawn([rles[i] for i in drawn], size)
+        if outlines is None:
+            return None
+        for i, rle in zip(drawn, outlines, strict=True):
+            rles[i] = rle
+    if len(drawn) < len(rles) and not all_hold([one for one in segmentations if type(one) is not list], size):
+        return None
+    return Measured(rles, codes.area(rles).astype(np.float64), codes.to_bbox(rles).reshape(-1, 4))
+
+
+def all_hold(rles: Sequence[Any], size: Size) -> bool:
+    """Whether all are dicts of this size and of a string of counts from 0 on that sum to the picture's pixels.
+
+    hotcoco refuses negative counts and sums above height × width; that a sum isn't below it shows where the codes
+    are refused on a picture of one pixel less.
+    """
+    height, width = size
+    if not all(type(rle) is dict and len(rle) == 2 and rle.get("size") == [height, width] for rle in rles):
+        return False
+    texts = [rle.get("counts") for rle in rles]
+    if not all(type(text) is str and text and text[-1] < LAST for text in texts):
+        return False
+    joined = "".join(texts)
+    if not joined.isascii() or joined.encode().translate(None, SYMBOLS):
+        return False
+    try:
+        codes.area(list(rles))
+    except (ValueError, TypeError, OverflowError):
+        return False
+    smaller = [height * width - 1, 1]
+    for text in texts:
+        try:
+            codes.area({"size": smaller, "counts": text})
+        except ValueError:
+            continue
+        return False
+    return True
+
+
+def _drawn(outlines: Sequence[list[Any]], size: Size) -> list[Rle] | None:
+    """Lists of polygons as run-length codes; None if one isn't plain or is far outside, where drawing is slow."""
+    height, width = size
+    parts = list(chain.from_iterable(outlines))
+    if not all(type(part) is list and len(part) >= 6 and len(part) % 2 == 0 for part in parts):
+        return None
+    numbers = list(chain.from_iterable(parts))
+    if not set(map(type, numbers)) <= {int, float}:
+        return None
+    side = max(size)
+    if not -side <= min(numbers) <= max(numbers) <= 2 * side or not np.isfinite(sum(numbers)):
+        return None
+    made = iter(codes.frPyObjects(parts, height, width))
+    rles: list[Rle] = []
+    for outline in outlines:
+        own = [next(made) for _ in outline]
+        if not own:
+            return None
+        rle = own[0] if len(own) == 1 else codes.merge(own)
+        rles.append({"size": [height, width], "counts": rle["counts"].decode()})
+    return rles

@@ -1,0 +1,143 @@
+"""A diagnosis as text for a terminal or a log."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from apiece.evaluate.ledger import KINDS
+from apiece.evaluate.text import drawn, table_of
+
+MOST_OPTIONS = 6
+MOST_SLICES = 8
+
+
+def render(document: Mapping[str, Any], width: int = 100) -> str:
+    """The document `apiece/diagnose/1` in lines up to `width` characters: the verdict first, definitions last."""
+    parts = [
+        *(_line(sentence, width) for sentence in document["verdict"]),
+        "",
+        drawn(_ledger(document), width),
+        _line(_scope(document), width),
+        *_section("Why objects are missed", _causes(document), width),
+        *_section("Options, each judged on pictures that did not choose it", _options(document), width),
+        *_section("Beyond what can be replayed", _beyond(document), width),
+        *_section("How sure", _risk(document), width),
+        *_section("Where it differs", _slices(document), width),
+        *_section("Masks and scores", _quality(document), width),
+        *_section("Likely label errors", _labels(document), width),
+        *_section("Not told", [f"{key}: {reason}" for key, reason in document["reasons"].items()], width),
+        *_section("Notes", document["notes"], width),
+        *_section(
+            "Definitions", [f"{key}: {sentence}" for key, sentence in document["definitions"].items()], width
+        ),
+    ]
+    return "\n".join(part.rstrip() for part in parts)
+
+
+def _line(text: str, width: int) -> str:
+    return textwrap.fill(text, width, subsequent_indent="  ")
+
+
+def _section(title: str, lines: list[str], width: int) -> list[str]:
+    if not lines:
+        return []
+    indent = {"initial_indent": "  ", "subsequent_indent": "    "}
+    return ["", title, *(textwrap.fill(line, width, **indent) for line in lines)]
+
+
+def _scope(document: Mapping[str, Any]) -> str:
+    point = document["operating_point"]
+    more = [
+        f"{len(point['thresholds'])} classes have their own" if point["thresholds"] else "",
+        f"suppression above {point['nms']['measure']} {point['nms']['iou']:g}" if point["nms"] else "",
+        f"at most {point['cap']} objects a picture" if point["cap"] else "",
+    ]
+    count = document["count"]
+    return (
+        f"Score ≥ {document['threshold']:g} counts ({'; '.join([point['chosen_by'], *filter(None, more)])}). "
+        f"MAE {count['MAE']:.3g}, RMSE {count['RMSE']:.3g}, bias {count['bias']:+.3g} a picture."
+    )
+
+
+def _ledger(document: Mapping[str, Any]) -> Table:
+    gains = {one["kind"]: one["AP50"] for one in (document.get("costs") or {}).get("kinds") or []}
+    table = table_of("entry", "true objects", "predictions", "predicted - true", "AP50 if repaired")
+    for kind in KINDS:
+        entry = document["ledger"][kind]
+        table.add_row(
+            kind,
+            f"{entry['truth']:,}",
+            f"{entry['prediction']:,}",
+            f"{entry['signed']:+,}" if entry["signed"] else "0",
+            interval(gains.get(kind), "+.3f"),
+        )
+    count = document["count"]
+    table.add_section()
+    table.add_row(
+        "counted", f"{count['true']:,}", f"{count['predicted']:,}", f"{count['net']:+,}" if count["net"] else "0", ""
+    )
+    return table
+
+
+def interval(figure: Mapping[str, Any] | None, form: str) -> str:
+    """A figure with its interval, such as "+0.031 (+0.010 to +0.052)"."""
+    if figure is None or figure.get("value") is None:
+        return "–"
+    value = format(figure["value"], form)
+    if figure.get("low") is None or figure.get("high") is None:
+        return value
+    return f"{value} ({format(figure['low'], form)} to {format(figure['high'], form)})"
+
+
+def _causes(document: Mapping[str, Any]) -> list[str]:
+    causes = (document.get("causes") or {}).get("causes") or []
+    return [
+        f"{one['cause']}: {one['missed']:,} ({100 * one['share']:.0f} %)"
+        for one in sorted(causes, key=lambda one: -one["missed"])
+        if one["missed"]
+    ]
+
+
+def _options(document: Mapping[str, Any]) -> list[str]:
+    options = (document.get("options") or {}).get("options") or []
+    return [f"{one['rank']}. {one['sentence']}" for one in options[:MOST_OPTIONS]]
+
+
+def _beyond(document: Mapping[str, Any]) -> list[str]:
+    return [f"{one['what']}: {one['evidence']}" for one in (document.get("options") or {}).get("beyond") or []]
+
+
+def _risk(document: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for one in document.get("risk") or []:
+        lines.append(f"No promise on {one['name']}: {one['abstains']}" if one["abstains"] else one["promise"])
+    return lines
+
+
+def _slices(document: Mapping[str, Any]) -> list[str]:
+    slices = [one for one in (document.get("slices") or {}).get("slices") or [] if one.get("differs")]
+    return [one["sentence"] for one in slices[:MOST_SLICES]]
+
+
+def _quality(document: Mapping[str, Any]) -> list[str]:
+    return []
+
+
+def _labels(document: Mapping[str, Any]) -> list[str]:
+    found = document.get("label_errors") or {}
+    names = (
+        ("missing", "missing labels"),
+        ("wrong_class", "labels of the wrong class"),
+        ("poor_outline", "poor outlines"),
+        ("doubtful", "doubtful objects"),
+    )
+    lines = [
+        f"{len(found[key])} {what}, first {found[key][0]['name']} ({found[key][0]['class']})"
+        for key, what in names
+        if found.get(key)
+    ]
+    return [*lines, "--html shows them as pictures."] if lines else []

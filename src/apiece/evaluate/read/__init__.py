@@ -1,0 +1,8 @@
+"""Reading what is compared: truth in any annotation format, predictions in the layouts that tools write."""
+
+from __future__ import annotations
+
+from apiece.evaluate.read.files import subject_of_files
+from apiece.evaluate.read.layouts import LAYOUTS
+
+__all__ = ["LAYOUTS", "subject_of_files"]
