@@ -130,8 +130,8 @@ def test_the_later_part_of_a_split_object_takes_its_own_score():
 
 
 def test_the_part_that_average_precision_counts_stays_the_true_positive():
-    # Both halves have IoU 1/2; a false alarm stands between them.
-    parts = [(0, 0, 0, 0, 10, 10, 0.9), (0, 0, 100, 50, 10, 10, 0.85), (0, 0, 10, 0, 10, 10, 0.8)]
+    # The first, of IoU 0.5, takes the object; the second, of IoU 0.55, comes after a false alarm.
+    parts = [(0, 0, 0, 0, 10, 10, 0.9), (0, 0, 100, 50, 10, 10, 0.85), (0, 0, 9, 0, 11, 10, 0.8)]
     made = ledger_of_boxes([(0, 0, 0, 0, 20, 10)], parts)
     assert cost_of(made, "split").AP50.value == 0
     assert cost_of(made, "split").count.value == -1
@@ -147,6 +147,12 @@ def test_a_tangle_gives_as_many_true_positives_as_objects():
     assert cost.AP50.value == pytest.approx(1 - 51 / 101 / 2)
 
 
+def test_a_tangled_part_becomes_the_true_positive_of_the_object_left_over_at_its_own_score():
+    truth, parts = BY_HAND["tangled"][:2]
+    made = ledger_of_boxes(truth, [*parts, (0, 0, 100, 50, 10, 10, 0.85)])
+    assert cost_of(made, "tangled").AP50.value == pytest.approx(50 / 101 * 2 / 3)  # true, false, true
+
+
 def test_a_merged_prediction_of_two_that_fits_one_gains_the_other():
     made = ledger_of_boxes([A, (0, 0, 10, 0, 10, 10)], [(0, 0, 0, 0, 20, 10, 0.9)])
     cost = cost_of(made, "merged")
@@ -155,27 +161,30 @@ def test_a_merged_prediction_of_two_that_fits_one_gains_the_other():
 
 
 def test_an_object_that_a_candidate_below_the_threshold_finds_costs_the_count_only():
-    made = ledger_of_boxes([A, B], [found(A, 0.9), found(B, 0.3)])
+    made = ledger_of_boxes([A, B], [found(A, 0.9), found(C, 0.4), found(B, 0.3)])
     cost = cost_of(made, "missed")
     assert (cost.objects, cost.AP50.value, cost.count.value) == (1, 0, 1)
 
 
 def test_a_candidate_below_the_threshold_gives_its_object_to_the_repaired_prediction():
-    # True, false, true (below the threshold): after the repair, true, true, and the third is left out.
+    # True, false, true (below the threshold), one not found: after the repair, true, true, and the third left out.
     predictions = [found(A, 0.9), found(B, 0.8, moved=4), found(B, 0.3)]
-    made = ledger_of_boxes([A, B], predictions)
-    assert cost_of(made, "loose").AP50.value == pytest.approx(50 / 101 / 3)
+    made = ledger_of_boxes([A, B, C], predictions)
+    assert costed(made).AP50.value == pytest.approx((34 + 33 * 2 / 3) / 101)
+    assert cost_of(made, "loose").AP50.value == pytest.approx(33 / 101 / 3)
     assert costed(made).all_repaired.value == pytest.approx(1)
 
 
 def test_a_candidate_below_its_own_threshold_that_ranks_higher_keeps_its_object():
     # Class 1 has the higher threshold: its candidate of 0.8 is below, the confused one of class 0 counts.
     truth = [(0, 1, *A[2:]), B]
-    predictions = [found(A, 0.8, label=1), found(A, 0.6), found(B, 0.55)]
+    predictions = [found(A, 0.8, label=1), found(C, 0.7, label=1), found(A, 0.6), found(B, 0.55)]
     made = ledger_of_boxes(truth, predictions, OperatingPoint(0.5, {1: 0.9}), classes=2)
     cost = cost_of(made, "confused")
     assert cost.entries == 1
-    assert cost.AP50.value == pytest.approx(0.25)  # class 0: 1/2 to 1; class 1 stays at 1
+    assert cost.AP50.value == pytest.approx(
+        0.25
+    )  # class 0: 1/2 to 1; class 1 stays at 1, above its false alarm
 
 
 def test_what_suppression_takes_away_is_not_in_average_precision():

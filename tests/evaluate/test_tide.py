@@ -29,7 +29,7 @@ def hotcocos(folder, truth, results, kind, cap):
 
 
 def same(found, expected):
-    assert found.AP == pytest.approx(expected["ap_base"], abs=1e-15)
+    assert pytest.approx(expected["ap_base"], abs=1e-15) == found.AP
     assert found.gains == pytest.approx(expected["delta_ap"], abs=1e-15)
     assert found.counts == {name: expected["counts"].get(name, 0) for name in COUNTED}
 
@@ -47,7 +47,7 @@ def test_equals_hotcoco(tmp_path, seed, kind):
     elif results:
         same(found, hotcocos(tmp_path, truth, results, kind, 10_000))
         table = average_precisions(overlaps_of(scenes, kind), ious=np.array([0.5]))
-        assert found.AP == pytest.approx(np.nanmean(table), rel=1e-12)
+        assert pytest.approx(np.nanmean(table), rel=1e-12) == found.AP
 
 
 @pytest.mark.needs_shared
@@ -88,7 +88,7 @@ def test_each_error_by_hand():
     found = tide(scenes_of_coco(truth, results), "bbox")
     assert found.counts == {"Cls": 1, "Loc": 1, "Both": 1, "Dupe": 1, "Bkg": 1, "Miss": 3}
     # Class a: 1 of 5 objects, recall levels 0 to 0.2; class b: nothing.
-    assert found.AP == pytest.approx(21 / 101 / 2)
+    assert pytest.approx(21 / 101 / 2) == found.AP
     # Loc repaired: true, false, true: precision 2/3 up to recall 0.4.
     assert found.gains["Loc"] == pytest.approx(20 / 101 * 2 / 3 / 2)
     assert found.gains["Dupe"] == found.gains["Bkg"] == found.gains["FP"] == 0
@@ -105,4 +105,4 @@ def test_empty_predictions_and_other_thresholds():
     assert found.counts["Miss"] == sum(not row["iscrowd"] for row in truth["annotations"])
     scenes = scenes_of_coco(truth, results)
     table = average_precisions(overlaps_of(scenes), ious=np.array([0.75]))
-    assert tide(scenes, found=0.75).AP == pytest.approx(np.nanmean(table), rel=1e-12)
+    assert pytest.approx(np.nanmean(table), rel=1e-12) == tide(scenes, found=0.75).AP

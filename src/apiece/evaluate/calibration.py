@@ -157,9 +157,9 @@ class CalibrationFigures:
         """Plain values, NaN as None."""
         return {
             "predictions": self.predictions,
-            "calibration.d_ece": _plain(self.d_ece),
-            "calibration.la_ece": _plain(self.la_ece),
-            "calibration.overconfidence": _plain(self.overconfidence),
+            "d_ece": _plain(self.d_ece),
+            "la_ece": _plain(self.la_ece),
+            "overconfidence": _plain(self.overconfidence),
             "curve": [one.to_json() for one in self.curve],
         }
 

@@ -33,23 +33,22 @@ class Measured(NamedTuple):
 def measured(segmentations: Sequence[Any], size: Size) -> Measured | None:
     """The masks of segmentations on a picture of `size` (height, width), as `Masks.from_coco` has them.
 
-    Each is compressed run-length codes or a list of polygons. None if one is anything else, doesn't hold, or is drawn
-    far beyond the picture: `Masks.from_coco` tells, one by one, what these are.
+    Each is run-length codes or a list of polygons. None if one is anything else, doesn't hold, or is drawn far beyond
+    the picture: `Masks.from_coco` tells, one by one, what these are.
 
     source  cocoapi, common/maskApi.c; drawn and measured by hotcoco, equal to pycocotools.
     """
     if size[0] * size[1] > MAX_PIXELS:
         return None
     drawn = [i for i, one in enumerate(segmentations) if type(one) is list]
+    coded = [i for i, one in enumerate(segmentations) if type(one) is not list]
     rles = list(segmentations)
-    if drawn:
-        outlines = _drawn([rles[i] for i in drawn], size)
-        if outlines is None:
+    for places, compressed in ((drawn, _drawn), (coded, _coded)):
+        made = compressed([rles[i] for i in places], size)
+        if made is None:
             return None
-        for i, rle in zip(drawn, outlines, strict=True):
+        for i, rle in zip(places, made, strict=True):
             rles[i] = rle
-    if len(drawn) < len(rles) and not all_hold([one for one in segmentations if type(one) is not list], size):
-        return None
     return Measured(rles, codes.area(rles).astype(np.float64), codes.to_bbox(rles).reshape(-1, 4))
 
 
@@ -82,10 +81,28 @@ def all_hold(rles: Sequence[Any], size: Size) -> bool:
     return True
 
 
+def _coded(rles: Sequence[Any], size: Size) -> list[Rle] | None:
+    """Run-length codes as compressed ones; None if one doesn't hold."""
+    height, width = size
+    found = list(rles)
+    for i, rle in enumerate(rles):
+        counts = rle.get("counts") if type(rle) is dict else None
+        if type(counts) is list:
+            if set(map(type, counts)) != {int} or min(counts) < 0 or sum(counts) != height * width:
+                return None
+            if rle.get("size") != [height, width]:
+                return None
+            text = codes.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
+            found[i] = {"size": [height, width], "counts": text.decode()}
+    return found if all_hold(found, size) else None
+
+
 def _drawn(outlines: Sequence[list[Any]], size: Size) -> list[Rle] | None:
     """Lists of polygons as run-length codes; None if one isn't plain or is far outside, where drawing is slow."""
     height, width = size
     parts = list(chain.from_iterable(outlines))
+    if not parts:
+        return None if outlines else []
     if not all(type(part) is list and len(part) >= 6 and len(part) % 2 == 0 for part in parts):
         return None
     numbers = list(chain.from_iterable(parts))

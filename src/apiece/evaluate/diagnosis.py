@@ -66,7 +66,10 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, known in (("choose", self.choose, CHOICES), ("objective", self.objective, OBJECTIVES)):
+        for name, value, known in (
+            ("choose", self.choose, CHOICES),
+            ("objective", self.objective, OBJECTIVES),
+        ):
             if value not in known:
                 raise UsageError(f"{name} is {value!r}. {did_you_mean(str(value), known)}")
         for name in ("max_miss", "max_false", "level"):
@@ -76,8 +79,12 @@ class Settings:
             raise UsageError(f"score threshold is {self.threshold!r}; expected a finite number such as 0.5.")
         if self.nms is not None and not 0 <= self.nms.iou < 1:
             raise UsageError(f"nms is {self.nms.iou}; expected an IoU from 0 to below 1, such as 0.5.")
-        if not (np.isfinite([self.cost_miss, self.cost_false]).all() and min(self.cost_miss, self.cost_false) >= 0):
-            raise UsageError(f"costs are {self.cost_miss} and {self.cost_false}; expected finite numbers from 0 on.")
+        if not (
+            np.isfinite([self.cost_miss, self.cost_false]).all() and min(self.cost_miss, self.cost_false) >= 0
+        ):
+            raise UsageError(
+                f"costs are {self.cost_miss} and {self.cost_false}; expected finite numbers from 0 on."
+            )
 
 
 class Part(Protocol):
@@ -167,7 +174,10 @@ def _ledger(entries: Ledger, truth: Int64, found: Int64) -> dict[str, Any]:
     signed = entries.signed.sum(axis=(0, 1)).tolist()
     made: dict[str, Any] = {}
     for k, kind in enumerate(KINDS):
-        own = entries.truth_entry[entries.truth_kind == k], entries.predicted_entry[entries.predicted_kind == k]
+        own = (
+            entries.truth_entry[entries.truth_kind == k],
+            entries.predicted_entry[entries.predicted_kind == k],
+        )
         made[kind] = {
             "truth": int(truth[:, :, k].sum()),
             "prediction": int(found[:, :, k].sum()),

@@ -13,11 +13,30 @@ from apiece.evaluate.text import drawn, table_of
 
 MOST_OPTIONS = 6
 MOST_SLICES = 8
+PRINTED = (
+    "costs.AP50",
+    "evaluation.AP",
+    "boundary.AP",
+    "calibration.d_ece",
+    "calibration.right",
+    "slices.recall",
+    "slices.gross",
+    "options",
+    "options.MAE",
+    "options.gross",
+)
+SLICED = {"recall": ".3f", "precision": ".3f", "bias": "+.3g", "gross": ".3f"}
+QUALITY = (
+    ("iou", "mean IoU of found objects", ".3f"),
+    ("boundary_iou", "their mean boundary IoU", ".3f"),
+    ("area_bias_mean", "their area, relative to the true", "+.1%"),
+)
 
 
 def render(document: Mapping[str, Any], width: int = 100) -> str:
     """The document `apiece/diagnose/1` in lines up to `width` characters: the verdict first, definitions last."""
     parts = [
+        *_cap(document),
         *(_line(sentence, width) for sentence in document["verdict"]),
         "",
         drawn(_ledger(document), width),
@@ -31,11 +50,33 @@ def render(document: Mapping[str, Any], width: int = 100) -> str:
         *_section("Likely label errors", _labels(document), width),
         *_section("Not told", [f"{key}: {reason}" for key, reason in document["reasons"].items()], width),
         *_section("Notes", document["notes"], width),
-        *_section(
-            "Definitions", [f"{key}: {sentence}" for key, sentence in document["definitions"].items()], width
-        ),
+        *_section("Definitions; --json and --html have all", _definitions(document), width),
     ]
     return "\n".join(part.rstrip() for part in parts)
+
+
+def _cap(document: Mapping[str, Any]) -> list[str]:
+    """One line, never broken, where COCO's cap hid something from AP."""
+    part = document.get("evaluation") or {}
+    caps = part.get("caps") or {}
+    if not caps or not (caps["images_cut"] or caps["images_beyond"]):
+        return []
+    figures = part[document["kind"]]
+    return [
+        f"CAP REACHED: COCO's limit of {caps['coco']} detections an image and class hides {caps['predictions_cut']:,} "
+        f"predictions and puts {caps['truths_beyond']:,} true objects out of reach: AP {undefined(figures['AP'])} under "
+        f"it, {undefined(figures['AP_uncapped'])} without. Nothing else here is capped.",
+        "",
+    ]
+
+
+def _definitions(document: Mapping[str, Any]) -> list[str]:
+    """Those of what is printed."""
+    return [
+        f"{key.removeprefix('ledger.')}: {sentence}"
+        for key, sentence in document["definitions"].items()
+        if key.startswith("ledger.") or key in PRINTED
+    ]
 
 
 def _line(text: str, width: int) -> str:
@@ -78,7 +119,11 @@ def _ledger(document: Mapping[str, Any]) -> Table:
     count = document["count"]
     table.add_section()
     table.add_row(
-        "counted", f"{count['true']:,}", f"{count['predicted']:,}", f"{count['net']:+,}" if count["net"] else "0", ""
+        "counted",
+        f"{count['true']:,}",
+        f"{count['predicted']:,}",
+        f"{count['net']:+,}" if count["net"] else "0",
+        "",
     )
     return table
 
@@ -103,12 +148,19 @@ def _causes(document: Mapping[str, Any]) -> list[str]:
 
 
 def _options(document: Mapping[str, Any]) -> list[str]:
-    options = (document.get("options") or {}).get("options") or []
-    return [f"{one['rank']}. {one['sentence']}" for one in options[:MOST_OPTIONS]]
+    part = document.get("options") or {}
+    options = part.get("options") or []
+    helping = [f"{one['rank']}. {one['sentence']}" for one in options if one["helps"]][:MOST_OPTIONS]
+    others = [one["label"] for one in options if not one["helps"]]
+    if others:
+        helping.append(f"No measurable gain from: {'; '.join(others)}.")
+    return helping if options else [part["fold_note"]] if part else []
 
 
 def _beyond(document: Mapping[str, Any]) -> list[str]:
-    return [f"{one['what']}: {one['evidence']}" for one in (document.get("options") or {}).get("beyond") or []]
+    return [
+        f"{one['what']}: {one['evidence']}" for one in (document.get("options") or {}).get("beyond") or []
+    ]
 
 
 def _risk(document: Mapping[str, Any]) -> list[str]:
@@ -119,12 +171,54 @@ def _risk(document: Mapping[str, Any]) -> list[str]:
 
 
 def _slices(document: Mapping[str, Any]) -> list[str]:
-    slices = [one for one in (document.get("slices") or {}).get("slices") or [] if one.get("differs")]
-    return [one["sentence"] for one in slices[:MOST_SLICES]]
+    """Slices whose figures differ from all pictures', beyond chance."""
+    slices = document.get("slices") or []
+    overall = next((one for one in slices if one["by"] == "all"), None)
+    lines: list[str] = []
+    for one in slices:
+        if overall is None or not one["differs"]:
+            continue
+        told = [
+            f"{figure} {interval(one[figure], SLICED[figure])}, of all {one_of(overall[figure], SLICED[figure])}"
+            for figure in one["differs"]
+        ]
+        lines.append(f"{one['by']} {one['name']} ({one['images']:,} pictures): {'; '.join(told)}")
+    more = [f"and {len(lines) - MOST_SLICES} more, see --json or --html"] if len(lines) > MOST_SLICES else []
+    return lines[:MOST_SLICES] + more
 
 
 def _quality(document: Mapping[str, Any]) -> list[str]:
-    return []
+    kind = document["kind"]
+    averages = (document.get("evaluation") or {}).get(kind) or {}
+    boundary = document.get("boundary") or {}
+    quality = (document.get("quality") or {}).get("total") or {}
+    calibration = document.get("calibration") or {}
+    lines: list[str] = []
+    if averages:
+        named = ("AP", "AP50", "AP75", "AP_uncapped")
+        lines.append(", ".join(f"{name} {undefined(averages[name])}" for name in named))
+        if boundary.get("AP") is not None:
+            lines[0] += f", boundary AP {boundary['AP']:.3f}"
+    for key, name, form in QUALITY:
+        if quality.get(key) is not None and quality[key].get("value") is not None:
+            lines.append(f"{name} {interval(quality[key], form)}")
+    if calibration:
+        repair = calibration.get("repair")
+        line = f"D-ECE {interval(calibration['total']['d_ece'], '.3f')}"
+        if repair:
+            line += f"; {interval(repair['after'], '.3f')} after isotonic repair, on pictures that did not teach it"
+        lines.append(line)
+    return lines
+
+
+def one_of(figure: Mapping[str, Any] | None, form: str) -> str:
+    """A figure without its interval."""
+    return "–" if figure is None or figure.get("value") is None else format(figure["value"], form)
+
+
+def undefined(value: float) -> str:
+    """An average precision; COCO's -1 is undefined."""
+    return "–" if value < 0 else f"{value:.3f}"
 
 
 def _labels(document: Mapping[str, Any]) -> list[str]:

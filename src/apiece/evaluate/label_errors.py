@@ -32,7 +32,7 @@ Bool = NDArray[np.bool_]
 FOLDS = 5
 CONFIDENT = 0.8
 RIVAL = 0.5
-FAR_OUT = 3.0  # interquartile ranges: Tukey's far-out fence
+FAR_OUT = 4.0  # interquartile ranges; IoU is skewed, so more than the 3 of Tukey's far-out fence
 NARROWEST = 0.02  # IoU; no interquartile range counts as less
 ALWAYS = 0.9
 TWICE = 0.8
@@ -45,8 +45,9 @@ DEFINITIONS = {
         "Places where the truth is likely wrong, the likeliest first. A rank score orders a list and is not the "
         f"probability of an error. `Elsewhere` means the images of the other {FOLDS - 1} of {FOLDS} random parts. "
         "Confidence is the share of predictions of its class and of that score that are about an object of their class "
-        "elsewhere (neither spurious, duplicate nor confused; isotonic in the score; of all classes together where the "
-        f"class has fewer than {OF_CLASS} predictions elsewhere)."
+        "elsewhere (neither spurious, duplicate nor confused), at least: the lower end of the 95 % interval (Wilson, "
+        "one-sided) of each step of an isotonic regression on scores, and between the steps' mean scores in proportion; of "
+        f"all classes together where the class has fewer than {OF_CLASS} predictions elsewhere."
     ),
     "missing": (
         f"Spurious predictions with confidence ≥ {CONFIDENT:g}, of which less than {{near:g}} lies in labelled objects "
@@ -59,8 +60,9 @@ DEFINITIONS = {
     ),
     "poor_outline": (
         f"Matched or loose predictions with confidence ≥ {CONFIDENT:g} whose IoU lies more than {FAR_OUT:g} "
-        "interquartile ranges below the lower quartile of such predictions on objects of like size (up to 32², 96² pixels, above) "
-        f"elsewhere, given at least {ENOUGH}. Rank score: how many ranges. One of the two outlines is off."
+        "interquartile ranges below the lower quartile of such predictions on objects of like size (up to 32², up to "
+        f"96² pixels, above) elsewhere, given at least {ENOUGH}. Rank score: how many ranges. One of the two outlines "
+        "is off, and it may be the prediction's."
     ),
     "doubtful": (
         "Missed objects with no candidate at any score and no likely cause, of a class and size of which elsewhere "
@@ -161,8 +163,8 @@ def label_errors(subject: Subject, ledger: Ledger, limit: int = 50) -> LabelErro
         best = confidence.max(initial=0.0)
         if 0 < best < CONFIDENT:
             notes.append(
-                f"Even the highest scores are right in only {best:.0%} on other images, less than {CONFIDENT:.0%}: too "
-                "little to doubt labels by them."
+                f"Not even the highest scores are surely right in {CONFIDENT:.0%} on other images, but in {best:.0%} at "
+                "least: too little to doubt labels by them."
             )
     sure = confidence >= CONFIDENT
     telling = _Telling(subject, ledger, limit)
@@ -251,7 +253,7 @@ class _Telling:
 
 
 def _confidence(ledger: Ledger, folds: Int64) -> Float64:
-    """float64 (P,): the precision at each score of the predictions that count on the other images; 0 where unknown."""
+    """float64 (P,): the least precision at each score of what counts on the other images; 0 where unknown."""
     predicted = ledger.overlaps.scenes.predicted
     kind = ledger.predicted_kind
     right = np.isin(kind, (MATCHED, LOOSE, MERGED, SPLIT, TANGLED))
@@ -262,7 +264,7 @@ def _confidence(ledger: Ledger, folds: Int64) -> Float64:
         here, elsewhere = np.flatnonzero((fold == k) & used), np.flatnonzero((fold != k) & used)
         if len(elsewhere) < ENOUGH:
             continue
-        confidence[here] = _isotonic(scores[elsewhere], right[elsewhere], scores[here])
+        confidence[here] = _least_share(scores[elsewhere], right[elsewhere], scores[here])
         held = np.bincount(predicted.labels[elsewhere], minlength=len(ledger.overlaps.scenes.classes))
         by_class = elsewhere[np.argsort(predicted.labels[elsewhere], kind="stable")]
         ends = np.cumsum(held)
@@ -271,31 +273,38 @@ def _confidence(ledger: Ledger, folds: Int64) -> Float64:
         for label in np.flatnonzero(held >= OF_CLASS).tolist():
             some = by_class[ends[label] - held[label] : ends[label]]
             mine = order[np.searchsorted(labels, label) : np.searchsorted(labels, label, side="right")]
-            confidence[mine] = _isotonic(scores[some], right[some], scores[mine])
+            confidence[mine] = _least_share(scores[some], right[some], scores[mine])
     return confidence
 
 
-def _isotonic(scores: Float64, right: Bool, at: Float64) -> Float64:
-    """Isotonic regression of `right` on scores, in steps of at least ENOUGH scores where there are as many.
+def _least_share(scores: Float64, right: Bool, at: Float64) -> Float64:
+    """What the share of `right` at other scores is at least, as it rises with the score."""
+    centres, shares, counts = _isotonic(scores, right)
+    return np.interp(at, centres, np.maximum.accumulate(_at_least(shares, counts)))
 
+
+def _isotonic(scores: Float64, right: Bool) -> tuple[Float64, Float64, Int64]:
+    """Isotonic regression of `right` on scores: the mean score of each step, its share of `right`, and of how many.
+
+    Scores are first put together by twenty or more, so that the work does not follow their number.
     source  pool adjacent violators: Barlow et al., Statistical Inference under Order Restrictions (1972).
     """
     order = np.argsort(scores, kind="stable")
     ranked, hits = scores[order], right[order]
-    steps = np.unique(np.searchsorted(ranked, ranked[:: max(ENOUGH, len(ranked) // 100)]))
-    if len(steps) > 1 and len(ranked) - steps[-1] < ENOUGH:
-        steps = steps[:-1]
-    counts = np.diff(np.append(steps, len(ranked))).tolist()
-    sums = np.add.reduceat(hits.astype(np.float64), steps).tolist()
-    pools: list[tuple[float, float, int]] = []  # hits, predictions, steps
-    for hit, count in zip(sums, counts, strict=True):
-        pool = (hit, float(count), 1)
-        while pools and pools[-1][0] * pool[1] >= pool[0] * pools[-1][1]:
+    begins = np.unique(np.searchsorted(ranked, ranked[:: max(ENOUGH, len(ranked) // 100)]))
+    if len(begins) > 1 and len(ranked) - begins[-1] < ENOUGH:
+        begins = begins[:-1]
+    counts = np.diff(np.append(begins, len(ranked))).tolist()
+    sums = np.add.reduceat(hits.astype(np.int64), begins).tolist()
+    pools: list[tuple[int, int, int]] = []  # place of the first, hits, how many
+    for begin, hit, count in zip(begins.tolist(), sums, counts, strict=True):
+        pool = (begin, hit, count)
+        while pools and pools[-1][1] * pool[2] >= pool[1] * pools[-1][2]:
             last = pools.pop()
-            pool = (last[0] + pool[0], last[1] + pool[1], last[2] + pool[2])
+            pool = (last[0], last[1] + pool[1], last[2] + pool[2])
         pools.append(pool)
-    values = np.repeat([hit / count for hit, count, _ in pools], [n for _, _, n in pools])
-    return np.asarray(values[np.maximum(np.searchsorted(ranked[steps], at, side="right") - 1, 0)], np.float64)
+    first, hit_table, count_table = np.array(pools, np.int64).T
+    return np.add.reduceat(ranked, first) / count_table, hit_table / count_table, count_table
 
 
 def _missing(ledger: Ledger, sure: Bool, confidence: Float64) -> Found:
@@ -314,8 +323,8 @@ def _missing(ledger: Ledger, sure: Bool, confidence: Float64) -> Found:
 
     def why(i: int) -> str:
         return (
-            f"A prediction with score {scores[places[i]]:.2f} on unlabelled ground; elsewhere {rank[i]:.0%} of such "
-            "predictions are about an object."
+            f"A prediction with score {scores[places[i]]:.2f} on unlabelled ground; elsewhere at least {rank[i]:.0%} "
+            "of such predictions are about an object."
         )
 
     return np.full(len(places), -1, np.int64), places, rank, why

@@ -82,7 +82,9 @@ def ultralytics_json(folder, truth, results):
 def ultralytics_mapping(folder, truth, results):
     """One document {picture: list}."""
     ultralytics_json(folder, truth, results)
-    whole = {stem(image): json.loads((folder / f"{stem(image)}.json").read_text()) for image in truth["images"]}
+    whole = {
+        stem(image): json.loads((folder / f"{stem(image)}.json").read_text()) for image in truth["images"]
+    }
     (folder / "all.json").write_text(json.dumps(whole))
     return folder / "all.json"
 
@@ -194,7 +196,8 @@ def roboflow(folder, truth, results):
 def roboflow_codes(folder, truth, results):
     """The newer answers, with run-length codes; one document of all pictures."""
     whole = {
-        image["file_name"]: answer(image, rows, name_of(truth), "rle") for image, rows in by_image(truth, results)
+        image["file_name"]: answer(image, rows, name_of(truth), "rle")
+        for image, rows in by_image(truth, results)
     }
     (folder / "answers.json").write_text(json.dumps(whole))
     return folder / "answers.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,18 +30,25 @@ SIDE, CELL = 14, 60
 ALPHA, ALPHA_COUNT, LEVEL = 0.1, 0.2, 0.9
 
 
-def pictures(images: int, seed: int, shifted: bool = False) -> Overlaps:
+Change = Literal["none", "shifted", "hidden"]
+
+
+def pictures(images: int, seed: int, change: Change = "none") -> Overlaps:
     """Pictures of boxes in a lattice, as a detector might find them.
 
     Counts vary more than Poisson's, every picture has its own difficulty, which all its objects share, and its own
-    number of false predictions, of which there are more where there are more objects. `shifted`: twice as dense,
-    smaller objects of lower scores, of which more are missed.
+    number of false predictions, of which there are more where there are more objects. "shifted": twice as dense,
+    smaller objects of lower scores, of which more are missed. "hidden": a quarter of the objects is of a sort that
+    leaves no trace in the predictions, which are distributed as before.
     """
+    shifted = change == "shifted"
     r = np.random.default_rng(seed)
     density = 16.0 if shifted else 8.0
-    true = np.minimum(r.poisson(density * r.gamma(3, 1 / 3, images)), 100)
+    visible = np.minimum(r.poisson(density * r.gamma(3, 1 / 3, images)), 100)
+    unseen = r.poisson(visible / 3) if change == "hidden" else np.zeros(images, np.int64)
+    true = visible + unseen
     ease = r.normal(0, 0.9, images) - (1.2 if shifted else 0.0)
-    rate = (0.5 + 0.12 * true) * (2.5 if shifted else 1.0)
+    rate = (0.5 + 0.12 * visible) * (2.5 if shifted else 1.0)
     false = np.minimum(r.poisson(rate * r.gamma(1.5, 1 / 1.5, images)), 90)
     cells = r.random((images, SIDE * SIDE)).argsort(axis=1)
 
@@ -61,7 +68,8 @@ def pictures(images: int, seed: int, shifted: bool = False) -> Overlaps:
 
     image, boxes = placed(true, np.zeros(images, np.int64))
     at_false, false_boxes = placed(false, true)
-    seen = r.random(len(image)) < 0.985
+    nth = np.arange(len(image)) - np.repeat(np.cumsum(true) - true, true)
+    seen = (r.random(len(image)) < 0.985) & (nth < visible[image])
     at_found, loose = image[seen], boxes[seen] + r.normal(0, 0.8, (int(seen.sum()), 4))
     scores = 1 / (1 + np.exp(-(1.8 + ease[at_found] + r.normal(0, 0.9, len(at_found)))))
     false_scores = 1 / (
@@ -104,8 +112,8 @@ class Pool:
         )
 
 
-def pool(images: int, seed: int, shifted: bool = False) -> Pool:
-    overlaps = pictures(images, seed, shifted)
+def pool(images: int, seed: int, change: Change = "none") -> Pool:
+    overlaps = pictures(images, seed, change)
     losses, coarse = losses_of(overlaps, POINT, GRID), losses_of(overlaps, POINT, COARSE)
     return Pool(
         overlaps,

@@ -36,7 +36,7 @@ def alike(same: population.Pool) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def changed(same: population.Pool) -> dict[str, dict[str, Any]]:
-    return population.repeat(same, population.pool(1500, 2, shifted=True), 100)
+    return population.repeat(same, population.pool(1500, 2, "shifted"), 100)
 
 
 def rate(found: dict[str, dict[str, Any]], name: str) -> tuple[float, float]:
@@ -93,6 +93,13 @@ def test_a_change_breaks_every_promise(changed: dict[str, dict[str, Any]], name:
 def test_a_change_breaks_every_expectation(changed: dict[str, dict[str, Any]], name: str) -> None:
     mean, slack = rate(changed, name)
     assert mean - slack > ALPHA
+
+
+def test_a_change_that_predictions_do_not_show_is_not_seen(same: population.Pool) -> None:
+    """The gate's limit, which its docstring states: only labels show a sort of object that is never predicted."""
+    found = population.repeat(same, population.pool(1500, 3, "hidden"), 100)
+    assert np.nanmean(found["Learn-then-Test, miss"]["kept"]) < 0.1
+    assert found["gate"]["kept"].mean() < 0.15
 
 
 def test_and_the_gate_trips(changed: dict[str, dict[str, Any]]) -> None:

@@ -25,7 +25,7 @@ def labelled() -> Overlaps:
 
 @pytest.fixture(scope="module")
 def shifted() -> Overlaps:
-    return population.pictures(100, 13, shifted=True)
+    return population.pictures(100, 13, "shifted")
 
 
 def scored(overlaps: Overlaps, scores: np.ndarray) -> Overlaps:
@@ -118,7 +118,7 @@ def test_a_planted_shift_withdraws_every_promise(labelled: Overlaps, shifted: Ov
     # And rightly so: at the threshold that was promised, more is missed.
     miss = by_name(risks)["missed objects", "Learn-then-Test"]
     place = int(np.searchsorted(GRID, miss.threshold))
-    assert losses_of(shifted, POINT).miss[:, place].mean() > 0.2
+    assert losses_of(shifted, POINT).miss[:, place].mean() > 0.15
 
 
 def test_live_pictures_may_be_summaries(labelled: Overlaps, shifted: Overlaps) -> None:
@@ -229,7 +229,10 @@ def test_doubts_are_told_without_live_pictures(labelled: Overlaps, shifted: Over
 
 
 def test_a_declared_bound_adds_the_pooled_rate(labelled: Overlaps) -> None:
-    found = by_name(risk(labelled, POINT, most=60))
+    few = by_name(risk(labelled, POINT, most=60))["missed objects, pooled", "Learn-then-Test"]
+    assert few.abstains is not None
+    assert few.abstains.endswith("objects on average are too few where there may be 60.")
+    found = by_name(risk(population.pictures(1000, 14), POINT, most=60))
     pool = found["missed objects, pooled", "Learn-then-Test"]
     assert pool.promise is not None
     assert "at most 10 % of all objects are missed" in pool.promise

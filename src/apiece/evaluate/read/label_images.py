@@ -1,8 +1,8 @@
 """Label images of Cellpose, StarDist and others: an integer picture for each picture, 0 background, k object k.
 
 Read are PNG and TIFF called as the picture (NAME.tif) or with an ending (NAME_cp_masks.png, NAME_masks.tif,
-NAME_label.png), in a folder or its labels/ or masks/; pictures that lie beside them are passed over. There are no
-classes and no scores.
+NAME_label.png), in a folder and those inside, or in its labels/ or masks/. Where names have such endings, other images
+are the pictures, and passed over. There are no classes and no scores.
 
 source  cellpose.readthedocs.io, Outputs; docs of StarDist, label images.
 """
@@ -18,7 +18,6 @@ from apiece.core.image import read_label_image
 from apiece.core.masks import Masks
 from apiece.data.label_folder import LABEL_ENDINGS, LABEL_FOLDERS, LABEL_SUFFIXES, same_size, stem_of
 from apiece.errors import AnnotationError, DataError, GeometryError
-from apiece.evaluate.read.per_picture import files_of
 from apiece.evaluate.read.predictions import Collector, Predictions
 from apiece.evaluate.read.truth import Truth
 
@@ -33,11 +32,22 @@ def files(path: Path) -> tuple[dict[str, Path], int]:
     """
     if path.is_file():
         return {_of(stem_of(path)): path}, 0
-    found = files_of(path, LABEL_SUFFIXES, (*LABEL_FOLDERS, ""))
+    root = next((path / name for name in LABEL_FOLDERS if (path / name).is_dir()), path)
+    try:
+        found = sorted(
+            file
+            for file in root.rglob("*")
+            if file.suffix.lower() in LABEL_SUFFIXES
+            and not any(part.startswith(".") for part in file.relative_to(root).parts)
+            and "images" not in file.relative_to(root).parts[:-1]
+            and file.is_file()
+        )
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({error.strerror}). Remedy: check the path.") from None
     ended = [file for file in found if stem_of(file).endswith(ENDINGS)]
     by_stem: dict[str, Path] = {}
     for file in ended or found:  # where names have endings, those without are the pictures
-        stem = _of(stem_of(file))
+        stem = file.relative_to(root).with_name(_of(stem_of(file))).as_posix()
         if stem in by_stem:
             raise DataError(
                 f"{file.parent}: {by_stem[stem].name} and {file.name} are both of the picture {stem!r}; expected one "

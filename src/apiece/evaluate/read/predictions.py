@@ -112,8 +112,13 @@ class Collector:
         if page.place is None:
             self._strangers[page.name] += 1
             return
+        if box is None and segmentation is None:
+            raise AnnotationError(
+                f"{where}: has neither a box nor an outline; expected one of them or both. Remedy: export the "
+                "predictions again."
+            )
         entry: Entry = {
-            "id": where,
+            "id": where.removeprefix(str(self.path)).lstrip("/: "),
             "image_id": self.pictures.keys[page.place],
             "category_id": self._classes[class_ref],
         }

@@ -71,7 +71,9 @@ def _promise(one: Mapping[str, Any]) -> str:
     if moved:
         parts.append('<span class="flag">withdrawn: the pictures have changed</span>')
     if abstains:
-        parts.append(f'<span class="flag warn">no promise</span><p>{safe(abstains)}</p>')
+        parts.append(
+            f'<span class="flag warn">no promise</span><p>{safe(abstains[:1].upper() + abstains[1:])}</p>'
+        )
     elif one.get("promise") and not moved:
         parts.append(f"<p>{safe(words(one.get('promise')))}</p>")
     if one.get("assumption"):
@@ -90,7 +92,9 @@ def notes(document: Mapping[str, Any]) -> str:
     items = "".join(f"<li>{safe(note)}</li>" for note in given)
     told = f'<ul class="notes">{items}</ul>' if items else ""
     if reasons:
-        missing = "".join(f"<dt>{name(words(key))}</dt><dd>{safe(words(why))}</dd>" for key, why in reasons.items())
+        missing = "".join(
+            f"<dt>{name(words(key))}</dt><dd>{safe(words(why))}</dd>" for key, why in reasons.items()
+        )
         told += f'<h3>Not told, and why</h3><dl class="glossary">{missing}</dl>'
     return section("notes", "Notes", told) if told else ""
 

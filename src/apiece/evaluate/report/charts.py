@@ -1,4 +1,4 @@
-"""Charts as inline SVG in the page's colours; each has a title and a description, and its numbers in a table beside it."""
+"""Charts as inline SVG in the page's colours; each has a title, a description and its numbers in words or a table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class Scale:
             return ""
         zero, end = self.x(0), self.x(given.value)
         parts = [
-            f'<rect class="bar {tone}" x="{min(zero, end):.1f}" y="5" width="{max(abs(end - zero), 0.8):.1f}" height="10"/>'
+            f'<rect class="bar {tone}" x="{min(zero, end):.1f}" y="5" height="10" '
+            f'width="{max(abs(end - zero), 0.8):.1f}"/>'
         ]
         if given.low is not None and given.high is not None:
             low, high = self.x(given.low), self.x(given.high)
@@ -119,8 +120,9 @@ class Plot:
 
     def dots(self, points: Iterable[tuple[float, float]], radius: float = 3, kind: str = "point") -> str:
         """Points, as one path of circles, which keeps a page of many small."""
+        arc = f"a{radius:g} {radius:g} 0 1 0"
         told = "".join(
-            f"M{x - radius:.1f} {y:.1f}a{radius:g} {radius:g} 0 1 0 {2 * radius:g} 0a{radius:g} {radius:g} 0 1 0 {-2 * radius:g} 0"
+            f"M{x - radius:.1f} {y:.1f}{arc} {2 * radius:g} 0{arc} {-2 * radius:g} 0"
             for x, y in (self.at(*point) for point in points)
         )
         return f'<path class="{kind}" d="{told}"/>' if told else ""
@@ -128,13 +130,15 @@ class Plot:
     def whisker(self, x: float, low: float, high: float) -> str:
         """An upright interval."""
         (px, py), (_, qy) = self.at(x, low), self.at(x, high)
-        return f'<path class="whisker" d="M{px:.1f} {py:.1f}V{qy:.1f}M{px - 3:.1f} {py:.1f}h6M{px - 3:.1f} {qy:.1f}h6"/>'
+        ends = f"M{px - 3:.1f} {py:.1f}h6M{px - 3:.1f} {qy:.1f}h6"
+        return f'<path class="whisker" d="M{px:.1f} {py:.1f}V{qy:.1f}{ends}"/>'
 
     def column(self, x1: float, x2: float, y: float, kind: str = "bar") -> str:
         """A column from the bottom up to y."""
         left, top = self.at(x1, y)
         right, bottom = self.at(x2, self.y[0])
-        return f'<rect class="{kind}" x="{left + 0.5:.1f}" y="{top:.1f}" width="{max(0.5, right - left - 1):.1f}" height="{max(0, bottom - top):.1f}"/>'
+        width, height = max(0.5, right - left - 1), max(0.0, bottom - top)
+        return f'<rect class="{kind}" x="{left + 0.5:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
 
     def svg(self, *parts: str) -> str:
         """The plot with its axes."""
@@ -144,7 +148,9 @@ class Plot:
         for value in ticks(*self.y):
             y = self.at(self.x[0], value)[1]
             frame.append(f'<path class="grid" d="M{left:.1f} {y:.1f}H{right:.1f}"/>')
-            frame.append(f'<text class="tick end" x="{left - 6:.1f}" y="{y + 4:.1f}">{short_tick(value)}</text>')
+            frame.append(
+                f'<text class="tick end" x="{left - 6:.1f}" y="{y + 4:.1f}">{short_tick(value)}</text>'
+            )
         for value in ticks(*self.x):
             x = self.at(value, self.y[0])[0]
             frame.append(f'<path class="grid" d="M{x:.1f} {top:.1f}V{bottom:.1f}"/>')
@@ -154,12 +160,14 @@ class Plot:
         )
         middle = (top + bottom) / 2
         frame.append(
-            f'<text class="axis" x="12" y="{middle:.1f}" transform="rotate(-90 12 {middle:.1f})">{safe(self.y_label)}</text>'
+            f'<text class="axis" x="12" y="{middle:.1f}" transform="rotate(-90 12 {middle:.1f})">'
+            f"{safe(self.y_label)}</text>"
         )
         return (
             f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{self.key}-t {self.key}-d">'
-            f'<title id="{self.key}-t">{safe(self.title)}</title><desc id="{self.key}-d">{safe(self.description)}</desc>'
-            f'{"".join(frame)}{"".join(parts)}<path class="frame" d="M{left:.1f} {top:.1f}V{bottom:.1f}H{right:.1f}"/></svg>'
+            f'<title id="{self.key}-t">{safe(self.title)}</title>'
+            f'<desc id="{self.key}-d">{safe(self.description)}</desc>{"".join(frame)}{"".join(parts)}'
+            f'<path class="frame" d="M{left:.1f} {top:.1f}V{bottom:.1f}H{right:.1f}"/></svg>'
         )
 
 
@@ -177,7 +185,13 @@ def waterfall(true: int, too_many: int, too_few: int, predicted: int) -> str:
     lines = (
         ("true objects", 0, true, "truth", f"{true:,}"),
         ("too few", true - too_few, true, "less", f"−{too_few:,}" if too_few else "0"),
-        ("too many", true - too_few, true - too_few + too_many, "more", f"+{too_many:,}" if too_many else "0"),
+        (
+            "too many",
+            true - too_few,
+            true - too_few + too_many,
+            "more",
+            f"+{too_many:,}" if too_many else "0",
+        ),
         ("predicted", 0, predicted, "predicted", f"{predicted:,}"),
     )
     height, row, label, room = 136, 34, 96, 64

@@ -124,16 +124,16 @@ def choose(entries: Entries) -> list[Chosen]:
     errors = [kind for kind in present if kind not in (MATCHED, IGNORED)]
     room = (ALL - FEW * (len(present) - len(errors))) // max(1, len(errors))
     random = np.random.default_rng(SEED)
-    return [
-        _chosen(entries, kind, min(MOST, room) if kind in errors else FEW, random) for kind in present
-    ]
+    return [_chosen(entries, kind, min(MOST, room) if kind in errors else FEW, random) for kind in present]
 
 
 def _chosen(entries: Entries, kind: int, most: int, random: np.random.Generator) -> Chosen:
     places = np.flatnonzero(entries.kind == kind)
     if len(places) <= most:
         ranked = places[np.argsort(-entries.badness[places], kind="stable")]
-        told = f"All {len(places)} are shown, those {WORST[kind]} first." if len(places) > 1 else "It is shown."
+        told = (
+            f"All {len(places)} are shown, those {WORST[kind]} first." if len(places) > 1 else "It is shown."
+        )
         return Chosen(kind, tuple(ranked.tolist()), (), len(places), told)
     at_random = max(1, most // RANDOM)
     worst = _worst(entries, places, most - at_random)

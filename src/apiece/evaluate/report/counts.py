@@ -69,7 +69,9 @@ def counted(document: Mapping[str, Any]) -> str:
         for key, label in PER_PICTURE
         if (value := number(given.get(key))) is not None
     )
-    beside = f'<div class="card"><h3>Errors of a picture’s count</h3><dl>{errors}</dl></div>' if errors else ""
+    beside = (
+        f'<div class="card"><h3>Errors of a picture’s count</h3><dl>{errors}</dl></div>' if errors else ""
+    )
     chart = f'<div class="card wide-chart">{waterfall(true, more, fewer, predicted)}</div>'
     return section(
         "count",
@@ -122,7 +124,7 @@ def ledger_table(document: Mapping[str, Any], meanings: Mapping[str, str]) -> st
                 numeric(interval(change, 0, sign=True), change.value),
             ]
         body.append(cells)
-        attributes.append(f'class="none"' if none else "")
+        attributes.append('class="none"' if none else "")
     total = part(document, "count")
     net = whole(total.get("predicted")) - whole(total.get("true"))
     foot = [
@@ -140,7 +142,9 @@ def ledger_table(document: Mapping[str, Any], meanings: Mapping[str, str]) -> st
     )
     crowd = whole(part(given, "ignored").get("truth"))
     if crowd:
-        adds += f" True objects of kind ignored ({crowd:,}) are crowd regions, which are no objects of the count."
+        adds += (
+            f" True objects of kind ignored ({crowd:,}) are crowd regions, which are no objects of the count."
+        )
     lead = (
         "Every true object and every prediction has exactly one entry. What a kind adds to the count is its "
         "predictions less its true objects."
@@ -164,11 +168,7 @@ def _by_class(document: Mapping[str, Any]) -> str:
     classes = rows(document.get("by_class"))
     if len(classes) < 2:
         return ""
-    kinds = [
-        kind
-        for kind in KINDS
-        if any(_sides(one, kind) != (0, 0) for one in classes)
-    ]
+    kinds = [kind for kind in KINDS if any(_sides(one, kind) != (0, 0) for one in classes)]
     known = [one for one in classes if whole(one.get("true")) or whole(one.get("predicted"))]
     heads = [Head("Class"), Head("True", True), Head("Predicted", True), Head("Net", True)]
     heads += [Head(kind, True) for kind in kinds]
@@ -184,7 +184,11 @@ def _by_class(document: Mapping[str, Any]) -> str:
         for kind in kinds:
             truth, prediction = _sides(one, kind)
             shown = truth if truth == prediction else f"{truth:,} / {prediction:,}"
-            cells.append(numeric(str(shown) if truth or prediction else '<span class="zero">0</span>', truth + prediction))
+            cells.append(
+                numeric(
+                    str(shown) if truth or prediction else '<span class="zero">0</span>', truth + prediction
+                )
+            )
         body.append(cells)
     left = len(known) - len(body)
     empty = len(classes) - len(known)
@@ -212,6 +216,7 @@ def _sides(one: Mapping[str, Any], kind: str) -> tuple[int, int]:
 def pictures_table(document: Mapping[str, Any], most: int = 100) -> str:
     """The pictures whose counts are furthest off, entry by entry."""
     given = rows(document.get("images"))
+
     def gross(one: Mapping[str, Any]) -> int:
         return whole(one.get("too_many")) + whole(one.get("too_few"))
 
@@ -253,4 +258,7 @@ def pictures_table(document: Mapping[str, Any], most: int = 100) -> str:
         attributes.append(f'data-name="{safe(title.lower())}"')
     more = f"; the first {most} of {len(worst):,} are listed" if len(worst) > most else ""
     note = f'<p class="dim">{len(worst):,} of {len(given):,} pictures have an error of the count{more}.</p>'
-    return table("Pictures by gross error of the count", heads, body, sortable=True, row_attributes=attributes) + note
+    return (
+        table("Pictures by gross error of the count", heads, body, sortable=True, row_attributes=attributes)
+        + note
+    )

@@ -230,7 +230,9 @@ def _window(subject: Subject, wish: Wish, size: tuple[int, int]) -> Window:
         low, high = np.zeros(2), np.array([width, height], np.float64)
     side = max(SMALLEST, float((high - low).max()) * (1 + 2 * AROUND))
     side = int(np.ceil(min(side, max(size))))
-    x, y = (_placed(float(a), float(b), side, end) for a, b, end in zip(low, high, (width, height), strict=True))
+    x, y = (
+        _placed(float(a), float(b), side, end) for a, b, end in zip(low, high, (width, height), strict=True)
+    )
     return x, y, x + side, y + side
 
 
@@ -269,9 +271,7 @@ def _uri(part: RGB, scale: float) -> str:
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
-def _paths(
-    objects: Objects, places: Sequence[int], window: Window, kind: str, tolerance: float
-) -> list[str]:
+def _paths(objects: Objects, places: Sequence[int], window: Window, kind: str, tolerance: float) -> list[str]:
     """SVG path data of each object in the window's own pixels; "" where nothing of it is inside."""
     if not places:
         return []

@@ -21,7 +21,9 @@ LEGEND = (
 )
 
 
-def figure(crop: Crop, image: str, caption: str, *, attributes: str = "", what: str = "", tag: str = "") -> str:
+def figure(
+    crop: Crop, image: str, caption: str, *, attributes: str = "", what: str = "", tag: str = ""
+) -> str:
     """A crop with its caption.
 
     image       the picture's name.
@@ -30,7 +32,9 @@ def figure(crop: Crop, image: str, caption: str, *, attributes: str = "", what: 
     what        what it is a picture of, for the alternative text.
     tag         a word set beside the caption.
     """
-    outlined = sorted({"truth" if one.side == "truth" else "prediction" for one in crop.outlines}, reverse=True)
+    outlined = sorted(
+        {"truth" if one.side == "truth" else "prediction" for one in crop.outlines}, reverse=True
+    )
     styles = {"truth": "truth solid blue", "prediction": "prediction dashed orange"}
     drawn = f" Outlines: {', '.join(styles[side] for side in outlined)}." if outlined else ""
     told = f"{what}{': ' if what else ''}{caption}. In {image}.{drawn}"
@@ -53,6 +57,7 @@ def figure(crop: Crop, image: str, caption: str, *, attributes: str = "", what: 
     note = "" if crop.uri else '<span class="tag">picture not shown</span>'
     return (
         f'<figure {attributes}><div class="view" style="aspect-ratio: {ratio}">{view}</div>'
-        f'<figcaption><span class="told">{safe(caption)}</span><span class="foot"><span class="where">{name(image)}</span>{mark}{note}</span>'
+        f'<figcaption><span class="told">{safe(caption)}</span><span class="foot">'
+        f'<span class="where">{name(image)}</span>{mark}{note}</span>'
         "</figcaption></figure>"
     )

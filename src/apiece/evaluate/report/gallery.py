@@ -16,7 +16,7 @@ from apiece.evaluate.report.counts import pictures_table
 from apiece.evaluate.report.crops import Drawn, Wish, draw
 from apiece.evaluate.report.figure import LEGEND, figure
 from apiece.evaluate.report.markup import absent, safe, section
-from apiece.evaluate.report.reading import number, numbers, part, rows, whole, words
+from apiece.evaluate.report.reading import number, numbers, part, rows, texts, whole, words
 from apiece.evaluate.scenes import Objects
 from apiece.evaluate.subject import Subject
 
@@ -35,6 +35,7 @@ LISTS = (
     ("poor_outline", "Likely poor outlines", "Objects whose outline the predictions contradict."),
     ("doubtful", "Doubtful labels", "Labels that no prediction, however weak, confirms."),
 )
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -73,12 +74,16 @@ class Gallery:
     def by_kind(self, meanings: Mapping[str, str]) -> str:
         """Pictures of each kind, with filters by kind, class and picture name."""
         if not self.chosen:
-            return section("pictures", "Pictures of each kind", "<p>There are no objects and no predictions.</p>")
+            return section(
+                "pictures", "Pictures of each kind", "<p>There are no objects and no predictions.</p>"
+            )
         groups = "".join(self._group(one, meanings) for one in self.chosen)
         notes = "".join(f"<li>{safe(note)}</li>" for note in self.drawn.notes)
         told = f'<ul class="notes">{notes}</ul>' if notes else ""
         return section(
-            "pictures", "Pictures of each kind", f"{self._filters()}{LEGEND}{told}<div id=\"gallery\">{groups}</div>"
+            "pictures",
+            "Pictures of each kind",
+            f'{self._filters()}{LEGEND}{told}<div id="gallery">{groups}</div>',
         )
 
     def label_errors(self) -> str:
@@ -89,20 +94,24 @@ class Gallery:
             return section("label-errors", "Label errors", absent(reason)) if reason else ""
         groups = []
         for key, title, meaning in LISTS:
-            found = rows(given.get(key))
-            if not found:
+            total = max(len(rows(given.get(key))), whole(part(given, "totals").get(key)))
+            if not self._labels[key]:
                 continue
             figures = "".join(
                 self._figure(wish, caption, 'class="crop"', what=title) for wish, caption in self._labels[key]
             )
             shown = len(self._labels[key])
-            told = f"Shown of {len(found):,}: the {shown} most suspicious." if len(found) > shown else ""
+            told = (
+                f'<span class="dim">Shown of {total:,}: the {shown} most suspicious.</span>'
+                if total > shown
+                else ""
+            )
             groups.append(
-                f"<h3>{title}: {len(found):,}</h3><p>{meaning} {told}</p>"
-                f'<div class="grid">{figures}</div>'
+                f'<h3>{title}: {total:,}</h3><p>{meaning} {told}</p><div class="grid">{figures}</div>'
             )
         if not groups:
             groups = ["<p>No label is suspected.</p>"]
+        groups += [f'<p class="dim">{safe(note)}</p>' for note in texts(given.get("notes"))]
         lead = "Where predictions and labels disagree, the label may be wrong. Look before you change it."
         return section("label-errors", "Label errors", "".join(groups), lead)
 
@@ -112,7 +121,8 @@ class Gallery:
         if not listed:
             return ""
         figures = "".join(
-            self._figure(wish, caption, 'class="crop whole"', what="whole picture") for wish, caption in self._worst
+            self._figure(wish, caption, 'class="crop whole"', what="whole picture")
+            for wish, caption in self._worst
         )
         lead = "By gross error: objects counted too many plus objects counted too few, entry by entry."
         drawn = (
@@ -139,7 +149,9 @@ class Gallery:
         )
         labels = {int(scenes.truth.labels[i]) for i in shown_truth}
         labels |= {int(scenes.predicted.labels[i]) for i in predicted.tolist()}
-        return Entry(wish, self._told(kind, shown_truth, predicted.tolist(), candidates), frozenset(labels), random)
+        return Entry(
+            wish, self._told(kind, shown_truth, predicted.tolist(), candidates), frozenset(labels), random
+        )
 
     def _candidate(self, truth: int) -> int:
         """The prediction that does not count and fits this object best, of its class; -1 for none."""
@@ -175,7 +187,9 @@ class Gallery:
         told = f"{len(predicted)} predictions"
         if self.subject.scored:
             scores = sorted((float(self.ledger.selection.scores[i]) for i in predicted), reverse=True)
-            told += f" ({', '.join(f'{score:.2f}' for score in scores[:4])}{', …' if len(scores) > 4 else ''})"
+            told += (
+                f" ({', '.join(f'{score:.2f}' for score in scores[:4])}{', …' if len(scores) > 4 else ''})"
+            )
         best = max((float(self._iou[g, p]) for g in truth for p in predicted), default=0.0)
         return f"{true} in {told}, best IoU {best:.2f}"
 
@@ -207,14 +221,17 @@ class Gallery:
             if image is None or (box is None and not truth and not predicted):
                 continue
             score = number(one.get("score"))
-            told = words(one.get("class"))
+            told, other = words(one.get("class")), words(one.get("predicted_class"))
+            told += f", predicted {other}" if other and other != told else ""
             told += f" {score:.2f}" if score is not None else ""
             why = words(one.get("why"))
             wish = Wish(f"label-{key}-{rank}", image, truth, predicted, box=box)
             shown.append((wish, f"{told}: {why}" if why else told))
         return shown
 
-    def _image(self, one: Mapping[str, Any], truth: tuple[int, ...], predicted: tuple[int, ...]) -> int | None:
+    def _image(
+        self, one: Mapping[str, Any], truth: tuple[int, ...], predicted: tuple[int, ...]
+    ) -> int | None:
         scenes = self.subject.scenes
         if truth:
             return int(scenes.truth.images[truth[0]])
@@ -250,12 +267,14 @@ class Gallery:
         )
         present = sorted(set().union(*(entry.classes for entry in self._entries.values())))
         options = "".join(
-            f'<option value="{label}">{safe(str(self.subject.scenes.classes[label][1]))}</option>' for label in present
+            f'<option value="{label}">{safe(str(self.subject.scenes.classes[label][1]))}</option>'
+            for label in present
         )
         total = len(self._entries)
         return (
             '<form class="filters scripted" id="filters" aria-label="Filter pictures">'
-            f'<div class="field" role="group" aria-label="Kind"><span class="label" aria-hidden="true">Kind</span><div class="chips">{kinds}</div></div>'
+            '<div class="field" role="group" aria-label="Kind"><span class="label" aria-hidden="true">Kind</span>'
+            f'<div class="chips">{kinds}</div></div>'
             '<div class="fields"><div class="field"><label for="filter-class">Class</label>'
             f'<select id="filter-class"><option value="">all classes</option>{options}</select></div>'
             '<div class="field grow"><label for="filter-name">Picture name contains</label>'

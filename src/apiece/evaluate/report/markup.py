@@ -168,7 +168,8 @@ def _cell(cell: Cell) -> str:
 def section(key: str, title: str, body: str, lead: str = "") -> str:
     """A part of the page, which the contents list links to."""
     intro = f'<p class="lead">{lead}</p>' if lead else ""
-    return f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{safe(title)}</h2>{intro}{body}</section>'
+    head = f'<h2 id="{key}-title">{safe(title)}</h2>'
+    return f'<section id="{key}" aria-labelledby="{key}-title">{head}{intro}{body}</section>'
 
 
 def absent(reason: str) -> str:

@@ -39,9 +39,7 @@ CONTENTS = (
 EMBEDDED = 400_000  # characters of the document that the page carries; beyond, without its longest lists
 
 
-def write_report(
-    document: Mapping[str, Any], subject: Subject, ledger: Ledger, path: str | Path
-) -> None:
+def write_report(document: Mapping[str, Any], subject: Subject, ledger: Ledger, path: str | Path) -> None:
     """Write a diagnosis as one HTML file; pictures are inside, so it can be sent on.
 
     document  `apiece/diagnose/1`; any part may be missing, `document["reasons"]` then says why.

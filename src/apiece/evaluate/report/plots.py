@@ -22,10 +22,9 @@ from apiece.evaluate.report.markup import (
     percent,
     safe,
     section,
-    signed,
     table,
 )
-from apiece.evaluate.report.reading import Figure, figure, number, numbers, part, rows, texts, whole, words
+from apiece.evaluate.report.reading import figure, number, numbers, part, rows, texts, whole, words
 
 QUALITY = (
     ("iou", "IoU", 1, False, True),
@@ -37,12 +36,12 @@ QUALITY = (
 )
 ROWS = 200  # of a table; --json has all
 COUNT_ERRORS = (
-    ("MAE", "mean, signs dropped (MAE)", 2, False),
-    ("RMSE", "root mean square (RMSE)", 2, False),
-    ("bias", "mean (bias)", 2, True),
-    ("gross", "gross, in which nothing cancels", 2, False),
-    ("relative_bias", "of the total, a true object", 3, True),
-    ("R2", "R²: 1 is perfect, 0 as good as the mean", 3, False),
+    ("MAE", "MAE", 2, False),
+    ("RMSE", "RMSE", 2, False),
+    ("bias", "Bias", 2, True),
+    ("gross", "Gross", 2, False),
+    ("relative_bias", "Total, a true object", 3, True),
+    ("R2", "R²", 3, False),
 )
 
 
@@ -53,7 +52,11 @@ def calibration(document: Mapping[str, Any]) -> str:
     curve = [one for one in rows(total.get("curve")) if figure(one.get("precision")).value is not None]
     if not curve:
         reason = words(part(document, "reasons").get("calibration")) or " ".join(texts(given.get("reasons")))
-        return section("calibration", "Do scores say how often they are right?", absent(reason)) if reason else ""
+        return (
+            section("calibration", "Do scores say how often they are right?", absent(reason))
+            if reason
+            else ""
+        )
     repair = part(given, "repair")
     cards = [_reliability(curve, repair), _scores(curve)]
     parts = [f'<div class="plots">{"".join(cards)}</div>', _calibration_table(given, total)]
@@ -68,7 +71,10 @@ def calibration(document: Mapping[str, Any]) -> str:
     told = []
     if number(given.get("iou")) is not None:
         told.append(f"A prediction is right at IoU ≥ {number(given.get('iou')):g}")
-        rule = {"coco": "COCO’s matching: a second one on an object is wrong", "any": "whether or not another found it"}
+        rule = {
+            "coco": "COCO’s matching: a second one on an object is wrong",
+            "any": "whether or not another found it",
+        }
         told[-1] += f" ({rule.get(words(given.get('matching')), words(given.get('matching')))})."
     if number(given.get("floor")) is not None:
         told.append(f"Predictions of score ≥ {number(given.get('floor')):g} are looked at.")
@@ -88,7 +94,9 @@ def _reliability(curve: Sequence[Mapping[str, Any]], repair: Mapping[str, Any]) 
         "share that is right",
     )
     drawn = [
-        plot.column(number(one.get("low")) or 0.0, number(one.get("high")) or 0.0, right.value or 0.0, "bar soft")
+        plot.column(
+            number(one.get("low")) or 0.0, number(one.get("high")) or 0.0, right.value or 0.0, "bar soft"
+        )
         for one, (_, right) in zip(curve, points, strict=True)
     ]
     whiskers = [
@@ -109,10 +117,18 @@ def _reliability(curve: Sequence[Mapping[str, Any]], repair: Mapping[str, Any]) 
         *whiskers,
         plot.dots([(score, right.value or 0.0) for score, right in points], 4, "point solid"),
     )
-    heads = [Head("Score"), Head("Predictions", True), Head("Mean score", True), Head("Right, %", True), Head("Mean IoU", True)]
+    heads = [
+        Head("Score"),
+        Head("Predictions", True),
+        Head("Mean score", True),
+        Head("Right, %", True),
+        Head("Mean IoU", True),
+    ]
     body = [
         [
-            Cell(f"{decimal(number(one.get('low')), 2)} to {decimal(number(one.get('high')), 2)}", kind="head"),
+            Cell(
+                f"{decimal(number(one.get('low')), 2)} to {decimal(number(one.get('high')), 2)}", kind="head"
+            ),
             numeric(count(number(one.get("n"))), number(one.get("n"))),
             numeric(decimal(number(one.get("score"))), number(one.get("score"))),
             numeric(interval(right, 1, scale=100), right.value),
@@ -123,7 +139,8 @@ def _reliability(curve: Sequence[Mapping[str, Any]], repair: Mapping[str, Any]) 
     curve_told = " Orange, dashed: the rising curve that isotonic repair would use." if knots else ""
     return (
         f'<div class="card"><h3>Reliability</h3>{svg}<p class="dim">Below the dashed diagonal scores promise too much, '
-        f"above it too little.{curve_told}</p>{folded('Numbers', table('Reliability by bins of scores', heads, body))}</div>"
+        f"above it too little.{curve_told}</p>"
+        f"{folded('Numbers', table('Reliability by bins of scores', heads, body))}</div>"
     )
 
 
@@ -134,8 +151,13 @@ def _scores(curve: Sequence[Mapping[str, Any]]) -> str:
         for one, size in zip(curve, sizes, strict=True)
     )
     plot = Plot(
-        "scores", "How many predictions have each score", f"Predictions by score: {told}.", (0.0, 1.0),
-        (0.0, max(*sizes, 1.0) * 1.05), "score", "predictions",
+        "scores",
+        "How many predictions have each score",
+        f"Predictions by score: {told}.",
+        (0.0, 1.0),
+        (0.0, max(*sizes, 1.0) * 1.05),
+        "score",
+        "predictions",
     )
     drawn = [
         plot.column(number(one.get("low")) or 0.0, number(one.get("high")) or 0.0, size)
@@ -152,8 +174,14 @@ def _calibration_table(given: Mapping[str, Any], total: Mapping[str, Any]) -> st
     listed += [(f"size: {words(one.get('size'))}", one) for one in rows(given.get("by_size"))]
     classes = sorted(rows(given.get("by_class")), key=lambda one: -whole(one.get("predictions")))
     if len(classes) > 1:
-        listed += [(f"class: {words(one.get('name'))}", one) for one in classes if whole(one.get("predictions"))]
-    columns = (("d_ece", "D-ECE", False), ("la_ece", "LaECE", False), ("overconfidence", "Overconfidence", True))
+        listed += [
+            (f"class: {words(one.get('name'))}", one) for one in classes if whole(one.get("predictions"))
+        ]
+    columns = (
+        ("d_ece", "D-ECE", False),
+        ("la_ece", "LaECE", False),
+        ("overconfidence", "Overconfidence", True),
+    )
     heads = [Head("Predictions of"), Head("Number", True), *(Head(title, True) for _, title, _ in columns)]
     body = [
         [
@@ -186,18 +214,14 @@ def _count_errors(given: Mapping[str, Any]) -> str:
     listed = [(label, figure(given.get(key)), digits, sign) for key, label, digits, sign in COUNT_ERRORS]
     games = given.get("GAME")
     if isinstance(games, list | tuple):
-        listed += [
-            (f"GAME({level}): mean error, {4**level:,} cell{'s' if level else ''} a picture", figure(one), 2, False)
-            for level, one in enumerate(games)
-        ]
+        listed += [(f"GAME({level})", figure(one), 2, False) for level, one in enumerate(games)]
     listed = [one for one in listed if one[1].value is not None]
     if not listed:
         return ""
-    body = [
-        [Cell(safe(label), kind="head"), numeric(interval(told, digits, sign), told.value)]
-        for label, told, digits, sign in listed
-    ]
-    shown = table("Errors of the count", [Head("Error"), Head("Value", True)], body, wide="narrow")
+    heads = [Head("Error"), *(Head(label, True) for label, *_ in listed)]
+    cells = [Cell("a picture", kind="head")]
+    cells += [numeric(interval(told, digits, sign), told.value) for _, told, digits, sign in listed]
+    shown = table("Errors of the count", heads, [cells], wide="dense")
     classes = [one for one in rows(given.get("by_class")) if whole(one.get("images"))]
     if len(classes) < 2:
         return shown
@@ -207,7 +231,10 @@ def _count_errors(given: Mapping[str, Any]) -> str:
     for one in sorted(classes, key=lambda one: -whole(one.get("true")))[:ROWS]:
         title, mae, bias = words(one.get("name")), figure(one.get("MAE")), figure(one.get("bias"))
         cells = [Cell(name(title), title, "head")]
-        cells += [numeric(count(number(one.get(key))), number(one.get(key))) for key in ("images", "true", "predicted")]
+        cells += [
+            numeric(count(number(one.get(key))), number(one.get(key)))
+            for key in ("images", "true", "predicted")
+        ]
         cells += [numeric(interval(mae, 2), mae.value), numeric(interval(bias, 2, sign=True), bias.value)]
         body.append(cells)
     return shown + folded("By class", table("Errors of the count by class", heads, body, sortable=True))
@@ -217,19 +244,25 @@ def _sampled(pairs: Sequence[tuple[float, float]]) -> tuple[Sequence[tuple[float
     if len(pairs) <= POINTS:
         return pairs, ""
     drawn = np.random.default_rng(0).choice(len(pairs), POINTS, replace=False)
-    return [pairs[i] for i in sorted(drawn.tolist())], f" Drawn are {POINTS:,} of {len(pairs):,} pictures at random."
+    return [
+        pairs[i] for i in sorted(drawn.tolist())
+    ], f" Drawn are {POINTS:,} of {len(pairs):,} pictures at random."
 
 
 def _scatter(pairs: Sequence[tuple[int, int]]) -> str:
     most = max(1, *(max(pair) for pair in pairs))
     exact = sum(a == b for a, b in pairs)
     over = sum(b > a for a, b in pairs)
-    told = (
-        f"{len(pairs):,} pictures: {exact:,} counted exactly, {over:,} too high, {len(pairs) - exact - over:,} too low."
-    )
+    under = len(pairs) - exact - over
+    told = f"{len(pairs):,} pictures: {exact:,} counted exactly, {over:,} too high, {under:,} too low."
     plot = Plot(
-        "scatter", "Predicted against true count of each picture", told, (0, most * 1.04), (0, most * 1.04),
-        "true objects", "predicted",
+        "scatter",
+        "Predicted against true count of each picture",
+        told,
+        (0, most * 1.04),
+        (0, most * 1.04),
+        "true objects",
+        "predicted",
     )
     shown, note = _sampled(pairs)
     drawing = plot.svg(plot.line([(0, 0), (most, most)], "ideal"), plot.dots(shown))
@@ -246,14 +279,21 @@ def _density(pairs: Sequence[tuple[int, int]], bins: Sequence[Mapping[str, Any]]
     groups = [
         (_range(one), whole(one.get("images")), middle, bias)
         for one in bins
-        if (middle := number(one.get("true"))) is not None and (bias := figure(one.get("bias"))).value is not None
+        if (middle := number(one.get("true"))) is not None
+        and (bias := figure(one.get("bias"))).value is not None
     ]
     told = "; ".join(
-        f"{label} objects ({size:,} pictures): {interval_in_text(bias, 1, sign=True)}" for label, size, _, bias in groups
+        f"{label} objects ({size:,} pictures): {interval_in_text(bias, 1, sign=True)}"
+        for label, size, _, bias in groups
     )
     plot = Plot(
-        "density", "Error of the count against how full a picture is", f"Mean error by true count: {told}." if told else "A point a picture.",
-        (0, max(1.0, float(true.max())) * 1.04), (-far * 1.08, far * 1.08), "true objects", "predicted − true",
+        "density",
+        "Error of the count against how full a picture is",
+        f"Mean error by true count: {told}." if told else "A point a picture.",
+        (0, max(1.0, float(true.max())) * 1.04),
+        (-far * 1.08, far * 1.08),
+        "true objects",
+        "predicted − true",
     )
     shown, note = _sampled(list(zip(true.tolist(), error.tolist(), strict=True)))
     trend = [(middle, bias.value or 0.0) for _, _, middle, bias in groups]
@@ -263,13 +303,19 @@ def _density(pairs: Sequence[tuple[int, int]], bins: Sequence[Mapping[str, Any]]
         if bias.low is not None and bias.high is not None
     ]
     drawing = plot.svg(
-        plot.line([(0, 0), (plot.x[1], 0)], "ideal"), plot.dots(shown), plot.line(trend, "second"),
+        plot.line([(0, 0), (plot.x[1], 0)], "ideal"),
+        plot.dots(shown),
+        plot.line(trend, "second"),
         *whiskers,
         plot.dots(trend, 4, "second-point"),
     )
     heads = [Head("True objects"), Head("Pictures", True), Head("Mean error", True)]
     body = [
-        [Cell(label, kind="head"), numeric(count(size), size), numeric(interval(bias, 2, sign=True), bias.value)]
+        [
+            Cell(label, kind="head"),
+            numeric(count(size), size),
+            numeric(interval(bias, 2, sign=True), bias.value),
+        ]
         for label, size, _, bias in groups
     ]
     means = "; orange: the mean error of pictures that hold about as many objects" if groups else ""
@@ -299,14 +345,19 @@ def quality(document: Mapping[str, Any]) -> str:
     if len(classes) > 1:
         listed += [(f"class: {words(one.get('name'))}", one) for one in classes]
     listed = [(label, one) for label, one in listed if whole(one.get("pairs"))][:ROWS]
-    columns = [column for column in QUALITY if any(figure(one.get(column[0])).value is not None for _, one in listed)]
+    columns = [
+        column for column in QUALITY if any(figure(one.get(column[0])).value is not None for _, one in listed)
+    ]
     scales = {key: Scale.of(figure(one.get(key)) for _, one in listed) for key, *_ in columns}
     heads = [Head("Objects"), Head("Pairs", True)]
     for _, label, _, _, drawn in columns:
         heads += [Head(label, True), Head("")][: 1 + drawn]
     body = []
     for label, one in listed:
-        cells = [Cell(name(label), label, "head"), numeric(count(number(one.get("pairs"))), number(one.get("pairs")))]
+        cells = [
+            Cell(name(label), label, "head"),
+            numeric(count(number(one.get("pairs"))), number(one.get("pairs"))),
+        ]
         for key, _, factor, sign, drawn in columns:
             told = figure(one.get(key))
             cells.append(numeric(interval(told, 1 if factor == 100 else 3, sign, factor), told.value))
@@ -316,8 +367,10 @@ def quality(document: Mapping[str, Any]) -> str:
     parts = [table("Quality of outlines", heads, body, sortable=len(body) > 1)]
     boundary = part(given, "boundary_AP") or part(document, "boundary")
     if number(boundary.get("AP")) is not None:
-        told = ", ".join(f"{key} {decimal(number(boundary.get(key)))}" for key in ("AP", "AP50", "AP75") if key in boundary)
-        parts.append(f"<p>By boundary IoU: {told}.</p>")
+        precision = ", ".join(
+            f"{key} {decimal(number(boundary.get(key)))}" for key in ("AP", "AP50", "AP75") if key in boundary
+        )
+        parts.append(f"<p>By boundary IoU: {precision}.</p>")
     parts += [f'<p class="dim">{safe(reason)}</p>' for reason in texts(given.get("reasons"))]
     lead = (
         "Of objects found one to one (matched or loose). Area bias above 0: outlines are too large. Roughness above 0: "

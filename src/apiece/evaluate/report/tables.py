@@ -21,7 +21,6 @@ from apiece.evaluate.report.markup import (
     percent,
     safe,
     section,
-    short,
     signed,
     table,
 )
@@ -29,15 +28,22 @@ from apiece.evaluate.report.reading import Figure, figure, number, part, rows, t
 
 SLICES = 300  # rows; --json has all
 MEASURES = {
-    "MAE": ("mean |count error|", 2, False),
-    "mae": ("mean |count error|", 2, False),
-    "bias": ("count bias", 2, False),
-    "gross": ("gross error", 2, False),
-    "AP": ("AP", 3, True),
-    "AP50": ("AP50", 3, True),
-    "cost": ("cost", 2, False),
+    "MAE": ("mean |count error|", 2),
+    "mae": ("mean |count error|", 2),
+    "bias": ("count bias", 2),
+    "gross": ("gross error", 2),
+    "AP": ("AP", 3),
+    "AP50": ("AP50", 3),
+    "ap": ("AP", 3),
+    "cost": ("cost", 2),
 }
-BEYOND = {"retrain": "Needs training", "relabel": "Needs labels"}
+BEYOND = {
+    "predict_lower": "Needs candidates of lower score",
+    "cap": "Needs a higher cap",
+    "retrain": "Needs training",
+    "resolution": "Needs more pixels",
+    "relabel": "Needs labels",
+}
 
 
 def causes(document: Mapping[str, Any]) -> str:
@@ -68,14 +74,20 @@ def causes(document: Mapping[str, Any]) -> str:
     heads = [Head("Cause"), Head("Missed", True), Head("Share", True), Head(""), Head("How it is known")]
     never = [safe(words(one.get("cause"))) for one in found if not whole(one.get("missed"))]
     rest = f'<p class="dim">No miss has the cause: {"; ".join(never)}.</p>' if never else ""
-    rest += f'<p>{safe(words(given.get("note")))}</p>' if given.get("note") else ""
+    rest += f"<p>{safe(words(given.get('note')))}</p>" if given.get("note") else ""
     lead = f"{total:,} objects are missed. Each has one likely cause, the first that applies."
-    return section("causes", "Why objects are missed", table("Likely causes of misses", heads, body) + rest, lead)
+    return section(
+        "causes", "Why objects are missed", table("Likely causes of misses", heads, body) + rest, lead
+    )
 
 
 def _likely(one: Mapping[str, Any]) -> str:
     share = number(one.get("share_of_found"))
-    return "no candidate" if share is None else f"likely: it holds of {percent(share)} of found objects"
+    return (
+        "no candidate in the file"
+        if share is None
+        else f"likely: it holds of {percent(share)} of found objects"
+    )
 
 
 def costs(document: Mapping[str, Any]) -> str:
@@ -89,7 +101,9 @@ def costs(document: Mapping[str, Any]) -> str:
         ("gross", "Change of the gross error", 0, True),
         ("count", "Change of the count", 0, False),
     ]
-    columns = [column for column in columns if any(figure(one.get(column[0])).value is not None for one in found)]
+    columns = [
+        column for column in columns if any(figure(one.get(column[0])).value is not None for one in found)
+    ]
     scales = {key: Scale.of(figure(one.get(key)) for one in found) for key, *_ in columns}
     area = any(figure(one.get("area")).value is not None for one in found)
     heads = [Head("Repairing what is")]
@@ -111,13 +125,13 @@ def costs(document: Mapping[str, Any]) -> str:
             body.append(cells)
     shown = table("Gain from repairing one kind alone", heads, body) if body else "<p>Nothing fails.</p>"
     now, best = figure(given.get("AP50")), figure(given.get("all_repaired"))
-    told = []
+    sentences = []
     if now.value is not None:
-        told.append(f"AP50 is {interval_in_text(now)} as it is.")
+        sentences.append(f"AP50 is {interval_in_text(now)} as it is.")
     if best.value is not None:
-        told.append(f"With every kind repaired it would be {interval_in_text(best)}.")
+        sentences.append(f"With every kind repaired it would be {interval_in_text(best)}.")
     notes = "".join(f"<li>{safe(note)}</li>" for note in texts(given.get("notes")))
-    after = f'<p class="costs-now">{" ".join(told)}</p>' if told else ""
+    after = f"<p>{' '.join(sentences)}</p>" if sentences else ""
     after += f'<ul class="notes">{notes}</ul>' if notes else ""
     lead = (
         "Each kind repaired by itself, the rest left as it is. Gains of different kinds do not add up. Ranges are "
@@ -157,7 +171,7 @@ def options(document: Mapping[str, Any]) -> str:
     beyond = rows(given.get("beyond"))
     if not found and not beyond:
         return _left_out(document, "options", "What each option would change")
-    found = sorted(found, key=lambda one: number(one.get("rank")) if one.get("rank") is not None else float("inf"))
+    found = sorted(found, key=lambda one: _or(number(one.get("rank")), float("inf")))
     objective = words(given.get("objective"))
     present = [key for key in MEASURES if any(key in part(one, "effect") for one in found)]
     present.sort(key=lambda key: key.lower() != objective.lower())
@@ -169,6 +183,12 @@ def options(document: Mapping[str, Any]) -> str:
         parts.append(f'<p class="dim">{safe(note)}</p>')
     if found:
         parts.append(_kinds_by_option(found))
+    left_out = "".join(
+        f"<li><b>{safe(words(one.get('label')) or words(one.get('name')))}.</b> {safe(words(one.get('reason')))}</li>"
+        for one in rows(given.get("left_out"))
+    )
+    if left_out:
+        parts.append(folded("Options that were not judged, and why", f'<ul class="notes">{left_out}</ul>'))
     if beyond:
         parts.append("<h3>Beyond what can be replayed</h3>")
         items = "".join(
@@ -177,13 +197,17 @@ def options(document: Mapping[str, Any]) -> str:
             for one in beyond
         )
         parts.append(f'<ul class="notes">{items}</ul>')
-    by = MEASURES.get(objective, (objective, 0, False))[0]
+    by = MEASURES.get(objective, (objective, 0))[0]
     lead = (
         "Each option was replayed on the stored candidates, and judged on pictures that did not choose it. "
         f"Effects are changes against today{f'; ranked by {safe(by)}' if by else ''}. An interval that holds 0 says "
         "that the option may change nothing."
     )
     return section("options", "What each option would change", "".join(parts), lead)
+
+
+def _or(given: float | None, otherwise: float) -> float:
+    return otherwise if given is None else given
 
 
 def _options_table(found: Sequence[Mapping[str, Any]], present: Sequence[str]) -> str:
@@ -200,15 +224,17 @@ def _options_table(found: Sequence[Mapping[str, Any]], present: Sequence[str]) -
         label = words(one.get("label")) or words(one.get("name"))
         cells = [
             numeric(NONE if rank is None else f"{rank:g}", place if rank is None else rank),
-            Cell(f'{safe(label)}<span class="meaning">{safe(words(one.get("sentence")))}</span>', label, "head"),
+            Cell(
+                f'{safe(label)}<span class="meaning">{safe(words(one.get("sentence")))}</span>', label, "head"
+            ),
         ]
         for i, key in enumerate(present):
             told = figure(part(one, "effect").get(key))
-            _, digits, better_up = MEASURES[key]
+            _, digits = MEASURES[key]
             cells.append(numeric(interval(told, digits, sign=True), told.value))
             if not i:
-                good = told.value is not None and (told.value > 0) == better_up and told.value
-                cells.append(Cell(scale.dot(told, "less" if good else "more"), kind="chart"))
+                tone = "" if not one.get("measurable", True) else "less" if one.get("helps") else "more"
+                cells.append(Cell(scale.dot(told, tone), kind="chart"))
         body.append(cells)
     return table("Options, best first", heads, body, sortable=True, wide="options")
 
@@ -231,7 +257,9 @@ def _kinds_by_option(found: Sequence[Mapping[str, Any]]) -> str:
         ]
         for one in found
     ]
-    return folded("How each option changes the ledger", table("Change of entries by kind", heads, body, sortable=True))
+    return folded(
+        "How each option changes the ledger", table("Change of entries by kind", heads, body, sortable=True)
+    )
 
 
 def slices(document: Mapping[str, Any]) -> str:
@@ -247,7 +275,13 @@ def slices(document: Mapping[str, Any]) -> str:
         ("gross", "Gross error a true object", 1, 2, False),
     ]
     columns = [c for c in columns if any(figure(one.get(c[0])).value is not None for one in found)]
-    heads = [Head("Slice"), Head("Flags"), Head("Pictures", True), Head("True", True), Head("Predicted", True)]
+    heads = [
+        Head("Slice"),
+        Head("Flags"),
+        Head("Pictures", True),
+        Head("True", True),
+        Head("Predicted", True),
+    ]
     heads += [Head(title + (", %" if factor == 100 else ""), True) for _, title, factor, *_ in columns]
     heads += [Head("Most frequent failures")]
     body = []
@@ -258,7 +292,10 @@ def slices(document: Mapping[str, Any]) -> str:
         cells = [
             Cell(f'<span class="by">{safe(by)}</span> {name(title)}', f"{by} {title}", "head"),
             Cell(_flags(flags), len(flags) + 10 * bool(one.get("differs"))),
-            *(numeric(count(number(one.get(key))), number(one.get(key))) for key in ("images", "true", "predicted")),
+            *(
+                numeric(count(number(one.get(key))), number(one.get(key)))
+                for key in ("images", "true", "predicted")
+            ),
         ]
         for key, _, factor, digits, sign in columns:
             told = figure(one.get(key))

@@ -21,6 +21,7 @@ def conformal_risk_control(
     bound: float = 1.0,
     envelope: bool = False,
     words: str = "pictures",
+    loss: str = "loss",
 ) -> Choice:
     """The least careful threshold with n/(n+1) · mean loss + bound/(n+1) ≤ α; then E[loss of a new unit] ≤ α.
 
@@ -30,6 +31,7 @@ def conformal_risk_control(
     losses    float64 (units, G) in [0, bound], which never fall from the careful end on.
     grid      float64 (G,), thresholds, rising.
     start     where the careful end lies.
+    words     what units are called in the reason to abstain, and `loss` what is lost.
     envelope  make other losses monotone, each unit's by its largest up to there; this promises more than was asked.
     raises    UsageError for losses that are not monotone, unless `envelope`.
     source    Angelopoulos et al. 2022 (2208.02814), theorem 1, which holds for the envelope as for any monotone loss.
@@ -55,7 +57,7 @@ def conformal_risk_control(
     if not passed:
         careful = grid[0 if start == "low" else -1]
         reason = (
-            f"no threshold passes; at the most careful one, {careful:g}, the mean loss of {n} {words} is "
+            f"no threshold passes; at the most careful one, {careful:g}, the mean {loss} of {n} {words} is "
             f"{percent(float(mean[0]))}, too much for an expected loss of at most {percent(alpha)}."
         )
         return Choice(None, None, n, float(mean[0]), float("nan"), 0, reason)

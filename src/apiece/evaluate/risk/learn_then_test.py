@@ -117,6 +117,7 @@ def learn_then_test(
     start: Start | None = "low",
     test: Test = "betting",
     words: str = "pictures",
+    loss: str = "loss",
 ) -> Choice:
     """The threshold that keeps the mean loss of new units at most α, with probability ≥ 1 − δ.
 
@@ -127,7 +128,7 @@ def learn_then_test(
             of those that pass that of least mean loss is chosen.
     test    "betting" or "hoeffding-bentkus"; "binomial" only for losses that by their nature are 0 or 1. Which one
             may not depend on the data.
-    words   what units are called in the reason to abstain.
+    words   what units are called in the reason to abstain, and `loss` what is lost.
     raises  UsageError if losses leave [0, 1], or shapes or levels cannot be meant.
     source  Angelopoulos et al. 2021 (2110.01052).
     """
@@ -160,7 +161,7 @@ def learn_then_test(
     if place is None:
         at = f"{'the most careful' if start else 'the best'} threshold, {grid[careful]:g}"
         reason = (
-            f"no threshold passes; at {at}, the mean loss of {n} {words} is {percent(float(mean[careful]))}, too much "
+            f"no threshold passes; at {at}, the mean {loss} of {n} {words} is {percent(float(mean[careful]))}, too much "
             f"to promise {percent(alpha)} with {percent(1 - delta)} confidence."
         )
         return Choice(None, None, n, float(mean[careful]), float(p[careful]), 0, reason)

@@ -24,7 +24,8 @@ from apiece.evaluate.scenes import Float64
 DEFINITIONS = {
     "risk": (
         "A promise about new pictures. Each holds by itself at its level, not all of them together. Its unit is the "
-        "picture, or the group of pictures where groups are given, never the object."
+        "picture, or the group of pictures where groups are given, never the object. A promised threshold is one for "
+        "all classes; suppression, cap, size and border act as at the operating point."
     ),
     "missed objects": (
         f"Share of a picture's true objects that no prediction of their class fits with IoU ≥ {FOUND:g}, each "
@@ -55,8 +56,8 @@ DEFINITIONS = {
     "total of live pictures": "True total of the live pictures themselves; labelled pictures are not in it.",
     "Learn-then-Test": (
         "P-values (betting, arXiv 2010.09686) of “the risk is above α” at each threshold of a fixed grid, tested from "
-        "the careful end until one fails; for the count error all at once with Bonferroni's correction. The threshold that "
-        "passes keeps the risk ≤ α with at least the stated confidence over the draw of labelled pictures "
+        "the careful end until one fails; for the count error all at once with Bonferroni's correction. The threshold "
+        "that passes keeps the risk ≤ α with at least the stated confidence over the draw of labelled pictures "
         "(arXiv 2110.01052)."
     ),
     "conformal risk control": (
@@ -244,7 +245,9 @@ def _thresholds(
             level,
             losses,
             f"{of_miss}, {confident}",
-            learn_then_test(missed, GRID, miss, delta, start="low", words=words),
+            learn_then_test(
+                missed, GRID, miss, delta, start="low", words=words, loss="share of missed objects"
+            ),
         ),
         (
             "false predictions",
@@ -253,7 +256,9 @@ def _thresholds(
             level,
             losses,
             f"{of_false}, {confident}",
-            learn_then_test(falsely, GRID, false, delta, start="high", words=words),
+            learn_then_test(
+                falsely, GRID, false, delta, start="high", words=words, loss="share of false predictions"
+            ),
         ),
         (
             "count error",
@@ -262,7 +267,15 @@ def _thresholds(
             level,
             coarse,
             f"{of_count}, {confident}",
-            learn_then_test(units.means(coarse.count_error), COARSE, count, delta, start=None, words=words),
+            learn_then_test(
+                units.means(coarse.count_error),
+                COARSE,
+                count,
+                delta,
+                start=None,
+                words=words,
+                loss="error of the count",
+            ),
         ),
         (
             "missed objects",
@@ -271,7 +284,9 @@ def _thresholds(
             None,
             losses,
             f"{of_miss}, in expectation",
-            conformal_risk_control(missed, GRID, miss, start="low", words=words),
+            conformal_risk_control(
+                missed, GRID, miss, start="low", words=words, loss="share of missed objects"
+            ),
         ),
         (
             "false predictions",
@@ -280,13 +295,28 @@ def _thresholds(
             None,
             losses,
             f"{of_false}, in expectation",
-            conformal_risk_control(falsely, GRID, false, start="high", envelope=True, words=words),
+            conformal_risk_control(
+                falsely,
+                GRID,
+                false,
+                start="high",
+                envelope=True,
+                words=words,
+                loss="share of false predictions",
+            ),
         ),
     ]
     if most is not None:
         whole = units.sums(losses.true[:, None].astype(np.float64)) / units.sizes[:, None]
         part = whole - units.sums(losses.found.astype(np.float64)) / units.sizes[:, None]
         pool = learn_then_test(pooled(part, whole, miss, most), GRID, miss, delta, start="low", words=words)
+        if pool.abstains is not None and whole.sum() > 0:
+            pool = replace(
+                pool,
+                abstains=f"{percent(float(part[:, 0].sum() / whole.sum()))} of all objects are missed at the most "
+                f"careful threshold, and {len(units)} {words} of {whole.mean():.3g} objects on average are too few "
+                f"where there may be {most}.",
+            )
         tried.append(
             (
                 "missed objects, pooled",
@@ -298,7 +328,8 @@ def _thresholds(
                 pool,
             )
         )
-    unfit = _unfit(overlaps)
+    unfit, scores = _unfit(overlaps), overlaps.scenes.predicted.scores
+    made = f" New candidates are made as these were, whose lowest score is {scores.min(initial=1):.3g}."
     result = []
     for name, method, alpha, confidence, table, what, choice in tried:
         why, place = unfit or choice.abstains, choice.place
@@ -326,7 +357,7 @@ def _thresholds(
                 choice.threshold if why is None else None,
                 None,
                 promise,
-                _assumption(units, "independent" if method == ltt else "exchangeable"),
+                _assumption(units, "independent" if method == ltt else "exchangeable") + made,
                 why,
                 doubts=tuple(doubts),
                 detail={"mean_loss": _finite(choice.mean), "p": _finite(choice.p)}
