@@ -134,8 +134,8 @@ def test_suppression_in_the_model_is_likely_beside_a_found_object_of_its_class()
 
 
 def test_a_cut_is_likely_where_an_image_stops_at_the_suspected_number() -> None:
-    truth = far(30) + far(30, image=1) + far(3, image=2)
-    predicted = [(row, 0.9) for row in far(20) + far(20, image=1) + far(2, image=2)]
+    truth = far(30) + far(30, image=1) + far(20, image=2)
+    predicted = [(row, 0.9) for row in far(20) + far(20, image=1) + far(19, image=2)]
     scenes = scenes_of(truth, predicted)
     assert find_caps(scenes).suspected == 20
     found = causes_of(scenes)
@@ -163,7 +163,7 @@ def test_too_small_for_this_model(hits: int, expected: list[str]) -> None:
     assert set(names(found)) == {"", "no candidate"}
 
 
-def test_crowded_only_if_such_objects_are_found_less_often() -> None:
+def test_crowded_only_if_such_objects_are_missed_more_often() -> None:
     def cluster(x: float, y: float, step: float) -> list[Row]:
         return [(0, 0, x + step * (i % 2), y + step * (i // 2), 40, 40) for i in range(4)]
 
@@ -180,13 +180,23 @@ def test_crowded_only_if_such_objects_are_found_less_often() -> None:
     assert names(found)[6:9] == ["no candidate"] * 3  # a crowd region is no neighbour
 
 
-def test_at_the_border_only_if_such_objects_are_found_less_often() -> None:
+def test_at_the_border_only_if_such_objects_are_missed_more_often() -> None:
     edge: list[Row] = [(0, 0, 0, 100 * i, 40, 40) for i in range(1, 4)]
     found = causes_of(scenes_of(far(5) + edge, [(row, 0.9) for row in far(5)]))
     assert names(found) == [""] * 5 + ["at the border"] * 3
     assert found.found_share[module.AT_BORDER] == 0
     found = causes_of(scenes_of(far(5) + edge, [(row, 0.9) for row in edge[:2]]))
     assert names(found) == ["no candidate"] * 5 + ["", "", "no candidate"]
+
+
+@pytest.mark.parametrize(("missed", "expected"), [(7, "no candidate"), (8, "at the border")])
+def test_more_often_means_half_as_often_again(missed: int, expected: str) -> None:
+    """Of 20 objects inside 5 are missed, so that more than 7.5 of 20 at the border must be."""
+    edge: list[Row] = [(1, 0, 0, 45 * i + 60, 40, 40) for i in range(20)]
+    inside = far(20)
+    found = causes_of(scenes_of(inside + edge, [(row, 0.9) for row in inside[5:] + edge[missed:]]))
+    assert set(names(found)) - {""} == {"no candidate", expected}
+    assert names(found)[20] == expected
 
 
 def plain_neighbours(scenes: Scenes, found: np.ndarray) -> tuple[list[int], list[bool]]:
@@ -239,6 +249,16 @@ def test_every_miss_has_one_cause_and_nothing_else_has(seed: int) -> None:
     assert sum(row["share"] for row in told["causes"]) == pytest.approx(1)
     assert sum(row["missed"] for row in told["by_class"]) == missed.sum()
     assert not any("{" in row["definition"] for row in told["causes"])
+
+
+def test_a_size_of_few_objects_says_nothing() -> None:
+    large, small = far(24), far(module.FEWEST - 1, size=20, image=1)
+    assert set(names(causes_of(scenes_of(large + small, [(row, 0.9) for row in large])))) == {
+        "",
+        "no candidate",
+    }
+    small = far(module.FEWEST, size=20, image=1)
+    assert set(names(causes_of(scenes_of(large + small, [(row, 0.9) for row in large])))) == {"", "too small"}
 
 
 def test_nothing_missed_and_nothing_there() -> None:

@@ -211,6 +211,49 @@ def test_invented_objects_are_doubtful(seed: int) -> None:
         assert made.truth_entry[suspect.truth] == suspect.entry
 
 
+def lone(places: int, found: int) -> LabelErrors:
+    """Images of one object each, of which the last are missed."""
+    world = World(0, images=places)
+    box = np.array([100.0, 100, 40, 40])
+    world.truth = [(image, 0, box, 1.0) for image in range(places)]
+    world.predicted = [(image, 0, box, 0.9) for image in range(found)]
+    return world.judged()[0]
+
+
+def test_a_miss_is_doubtful_only_where_surely_nearly_all_are_found() -> None:
+    """All of 39 elsewhere or so: Wilson's lower end is 0.935; of 23 or so it is 0.89, whatever the share."""
+    (one,) = lone(50, 49).doubtful
+    assert one.image == 50
+    assert "100%" in one.why
+    assert one.rank_score == pytest.approx(0.937, abs=0.003)
+    assert not lone(29, 28).doubtful
+    assert not lone(50, 44).doubtful
+
+
+def test_a_miss_with_any_prediction_there_is_not_doubtful() -> None:
+    world = World(0, images=50)
+    box = np.array([100.0, 100, 40, 40])
+    world.truth = [(image, 0, box, 1.0) for image in range(50)]
+    world.predicted = [(image, 0, box, 0.9) for image in range(49)]
+    assert world.judged()[0].totals["doubtful"] == 1
+    world.predicted.append((49, 1, box + np.array([20.0, 0, 0, 0]), 0.01))  # of another class, IoU 0.33
+    assert world.judged()[0].totals["doubtful"] == 0
+
+
+def test_what_usual_means_depends_on_the_size() -> None:
+    """Small objects fit with IoU 0.6 here, large ones with 0.95: only a large one with 0.6 stands out."""
+    world = World(0, images=100)
+    small, large = np.array([100.0, 100, 20, 20]), np.array([300.0, 300, 200, 200])
+    world.truth = [(image, 0, box, 1.0) for image in range(100) for box in (small, large)]
+    world.predicted = [
+        (image, 0, box + np.array([shift * box[2], 0, 0, 0]), 0.9)
+        for image in range(100)
+        for box, shift in ((small, 0.25), (large, 0.25 if image == 40 else 0.025))
+    ]
+    (one,) = world.judged()[0].poor_outline
+    assert one.truth == 81
+
+
 def test_objects_labelled_twice_are_doubtful() -> None:
     world = World(2)
     twice = set()
@@ -218,6 +261,8 @@ def test_objects_labelled_twice_are_doubtful() -> None:
         image, label, box, score = world.truth[i]
         twice |= {i, len(world.truth)}
         world.truth.append((image, label, box + np.array([0.5, 0.5, 0, 0]), score))
+    image, label, box, score = world.truth[0]
+    world.truth.append((image, (label + 1) % 3, box, score))  # of another class: no second label
     found, _ = world.judged()
     assert len(found.doubtful) == 10
     assert {s.truth for s in found.doubtful} < twice

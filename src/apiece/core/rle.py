@@ -154,7 +154,7 @@ def _parse(texts: Sequence[str | bytes], names: Sequence[int], area: int) -> tup
     """Counts of compressed strings one after the other, and where each string's begin."""
     raw: list[bytes] = []
     for text, name in zip(texts, names, strict=True):
-        data = text.encode("utf-8") if isinstance(text, str) else text
+        data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
         if not data:
             raise _refusal(name, "is an empty string", area)
         raw.append(data)

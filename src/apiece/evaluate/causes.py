@@ -61,6 +61,7 @@ SUPPRESSING_IOU = 0.5  # of boxes; models suppress at 0.5 to 0.7
 SMALLEST = 64.0  # pixels, 8 × 8: one cell at stride 8
 FEWEST = 10  # objects of a size from which their recall says something
 NEIGHBOURS = 3
+MORE = 1.5  # times as often missed as others, so that what is common among all objects explains nothing
 CLOSE = 0.25  # of √(width · height)
 PAIRS_AT_ONCE = 1 << 20
 
@@ -92,11 +93,11 @@ DEFINITIONS = {
     ),
     "crowded": (
         "No candidate, and at least {neighbours} true objects whose boxes lie within {close:g} · √(width · height) of "
-        "the object's box, provided that such objects are found less often than others."
+        "the object's box, provided that such objects are missed more than {more:g} times as often as others."
     ),
     "at the border": (
-        "No candidate, and a box that reaches the image's edge, provided that such objects are found less often than "
-        "others."
+        "No candidate, and a box that reaches the image's edge, provided that such objects are missed more than "
+        "{more:g} times as often as others."
     ),
     "no candidate": "No candidate, and none of the conditions above.",
 }
@@ -166,6 +167,7 @@ class Causes:
                 fewest=FEWEST,
                 neighbours=NEIGHBOURS,
                 close=CLOSE,
+                more=MORE,
             )
             for name, sentence in DEFINITIONS.items()
         }
@@ -261,15 +263,21 @@ def _neighbours(overlaps: Overlaps, found: Bool) -> tuple[Int64, Bool]:
     """How many true objects lie close to each, and whether a found one of its class overlaps its box too much."""
     truth = overlaps.scenes.truth
     real = np.flatnonzero(~truth.crowd)
-    order = real[np.argsort(truth.images[real], kind="stable")]
-    images = truth.images[order]
-    begin = np.searchsorted(images, images)
-    count = np.searchsorted(images, images, side="right") - begin
-    beside = np.zeros(len(truth), np.int64)
-    suppressing = np.zeros(len(truth), np.bool_)
+    order = real[np.lexsort((truth.boxes[real, 0], truth.images[real]))]
+    images, left, width = truth.images[order], truth.boxes[order, 0], truth.boxes[order, 2]
     corner, side = truth.boxes[order, :2], truth.boxes[order, 2:]
     area = side.prod(axis=1)
     near, label, by_model = CLOSE * np.sqrt(area), truth.labels[order], found[order]
+    widest = np.zeros(len(overlaps.scenes.image_ids))
+    np.maximum.at(widest, images, width)
+    # Only what begins between these two can be close; a pixel more, as sums of large numbers are rounded.
+    reach = left - near - widest[images] - 1, left + width + near + 1
+    span = 1 + (reach[1].max() - reach[0].min() if len(order) else 0.0)
+    begin, end = (np.searchsorted(images * span + left, images * span + limit) for limit in reach)
+    begin = np.maximum(begin, np.searchsorted(images, images))
+    count = np.minimum(end, np.searchsorted(images, images, side="right")) - begin
+    beside = np.zeros(len(truth), np.int64)
+    suppressing = np.zeros(len(truth), np.bool_)
     ends = np.cumsum(count)
     at = 0
     while at < len(order):  # in blocks, so that memory does not follow the square of a full picture
@@ -312,13 +320,13 @@ def _too_small(areas: Float64, found: Bool, missed: Bool, recall: float) -> Bool
 
 
 def _telling(condition: Bool, found: Bool, missed: Bool) -> Bool:
-    """The condition, if objects that meet it are found less often than others; else nothing."""
+    """The condition, if objects that meet it are missed MORE often than others; else nothing."""
     real = found | missed
     inside, outside = real & condition, real & ~condition
     if not inside.any():
         return np.zeros_like(condition)
-    rarer = not outside.any() or found[inside].mean() < found[outside].mean()
-    return condition if rarer else np.zeros_like(condition)
+    telling = not outside.any() or missed[inside].mean() > MORE * missed[outside].mean()
+    return condition if telling else np.zeros_like(condition)
 
 
 def _known(value: float) -> float | None:

@@ -1,10 +1,10 @@
 """Costs: what each kind of failure costs, as the gain if only that kind were repaired, with its interval.
 
-Gains in average precision of several kinds do not sum, neither to each other nor to what AP lacks. AP is the area
-under a precision that every detection above a recall level shapes: a false alarm removed raises the precision of all
-true ones below it, the more of them there are, so that two repairs together give more than both alone; while where
-precision is limited by the worst of several errors, repairing one gives nothing before the other goes. A kind's gain
-says what comes of repairing it first. Counts and areas are sums: theirs do add up.
+Gains in average precision of several kinds do not sum, neither to each other nor to what AP lacks. Precision at a
+true positive is a ratio over all detections above it, and AP takes the best precision at or beyond each recall: of
+two false alarms above the same true positive, removing one lifts it from 1/3 to 1/2 and removing both to 1; and
+where the first hides the second, removing the second alone gives nothing. A kind's gain says what comes of repairing
+it first. Counts and areas are sums: theirs do add up.
 
 How a kind is repaired (after TIDE, Bolya et al. 2020, arXiv 2008.08115, section 2.2), each object being found once:
 
@@ -65,7 +65,7 @@ DEFINITIONS = {
         "of repairing its kind first."
     ),
     "costs.AP50": (
-        "Rise of average precision at the IoU from which a mask is right (0.5), mean over classes with true objects, "
+        "Rise of average precision at the IoU `iou`, from which a mask is right, mean over classes with true objects, "
         "over all candidates and without a cap: loose and the best part of a split object become true positives, "
         "confused get their object's class, duplicate, spurious and other parts are removed, a merged prediction "
         "counts as a true positive of each of its objects, tangled ones as many as there are objects, and missed "

@@ -164,10 +164,7 @@ def _beyond(document: Mapping[str, Any]) -> list[str]:
 
 
 def _risk(document: Mapping[str, Any]) -> list[str]:
-    lines: list[str] = []
-    for one in document.get("risk") or []:
-        lines.append(f"No promise on {one['name']}: {one['abstains']}" if one["abstains"] else one["promise"])
-    return lines
+    return [one["sentence"] for one in document.get("risk") or []]
 
 
 def _slices(document: Mapping[str, Any]) -> list[str]:

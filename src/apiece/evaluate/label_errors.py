@@ -46,8 +46,8 @@ DEFINITIONS = {
         f"probability of an error. `Elsewhere` means the images of the other {FOLDS - 1} of {FOLDS} random parts. "
         "Confidence is the share of predictions of its class and of that score that are about an object of their class "
         "elsewhere (neither spurious, duplicate nor confused), at least: the lower end of the 95 % interval (Wilson, "
-        "one-sided) of each step of an isotonic regression on scores, and between the steps' mean scores in proportion; of "
-        f"all classes together where the class has fewer than {OF_CLASS} predictions elsewhere."
+        "one-sided) of each step of an isotonic regression on scores, and in proportion between the steps' mean "
+        f"scores; of all classes together where the class has fewer than {OF_CLASS} predictions elsewhere."
     ),
     "missing": (
         f"Spurious predictions with confidence ≥ {CONFIDENT:g}, of which less than {{near:g}} lies in labelled objects "
@@ -163,8 +163,8 @@ def label_errors(subject: Subject, ledger: Ledger, limit: int = 50) -> LabelErro
         best = confidence.max(initial=0.0)
         if 0 < best < CONFIDENT:
             notes.append(
-                f"Not even the highest scores are surely right in {CONFIDENT:.0%} on other images, but in {best:.0%} at "
-                "least: too little to doubt labels by them."
+                f"Not even the highest scores are surely right in {CONFIDENT:.0%} on other images, but in {best:.0%} "
+                "at least: too little to doubt labels by them."
             )
     sure = confidence >= CONFIDENT
     telling = _Telling(subject, ledger, limit)
@@ -311,7 +311,7 @@ def _missing(ledger: Ledger, sure: Bool, confidence: Float64) -> Found:
     overlaps, rules = ledger.overlaps, ledger.rules
     areas, across = overlaps.predicted_areas, overlaps.across
     labelled = np.bincount(across.second, across.shared, len(areas))
-    some = (ledger.predicted_kind == SPURIOUS) & sure & (areas > 0) & (labelled < rules.near * areas)
+    some = (ledger.predicted_kind == SPURIOUS) & sure & (labelled < rules.near * areas)
     pairs = overlaps.among_predicted
     pairs = pairs.where(some[pairs.first] & some[pairs.second])
     close = pairs.shared >= rules.covered * np.minimum(areas[pairs.first], areas[pairs.second])

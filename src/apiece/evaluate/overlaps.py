@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import hotcoco.mask as codes
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
 
 from apiece.core.masks import Masks
 from apiece.errors import UsageError
 from apiece.evaluate.scenes import Float64, Int64, Kind, Objects, Scenes
 
 Bool = NDArray[np.bool_]
+CHUNK = 2**21  # pairs of boxes that are held at a time
+TOO_LARGE = 2**32  # pixels of a picture, of which hotcoco's counts hold one less
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +97,12 @@ class Overlaps:
 
 
 def overlaps_of(scenes: Scenes, kind: Kind = "segm") -> Overlaps:
-    """The overlaps of all objects of these scenes.
+    """The overlaps of all objects of these scenes; pairs by image, then first, then second.
 
-    Masks are decoded picture by picture, so that memory follows the fullest picture.
-    raises  UsageError for "segm" if an object has no mask.
+    Boxes tell which objects can meet, all pictures at once; only these masks are compared, by their run-length codes,
+    which hotcoco does. No mask is decoded, and nothing grows with the square of the number of objects.
+
+    raises  UsageError for "segm" if an object has no mask, or a picture has 2**32 pixels or more.
     """
     truth, predicted = scenes.truth, scenes.predicted
     if kind == "segm" and (truth.without_mask or predicted.without_mask):
@@ -104,30 +110,44 @@ def overlaps_of(scenes: Scenes, kind: Kind = "segm") -> Overlaps:
             f"{truth.without_mask} true and {predicted.without_mask} predicted objects have no mask; expected masks. "
             "Remedy: compare boxes (kind 'bbox')."
         )
-    true_at, found_at = by_image(truth, len(scenes.image_ids)), by_image(predicted, len(scenes.image_ids))
-    areas = [np.zeros(len(truth)), np.zeros(len(predicted))]
-    gathered: tuple[list[Pairs], list[Pairs], list[Pairs]] = ([], [], [])
-    for true, found in zip(true_at, found_at, strict=True):
-        if not true.size and not found.size:
-            continue
-        if kind == "segm":
-            masks, others = masks_of(truth, true), masks_of(predicted, found)
-            size = (masks if true.size else others).size
-            masks = masks if true.size else Masks.empty(size)
-            others = others if found.size else Masks.empty(size)
-            areas[0][true], areas[1][found] = masks.areas, others.areas
-            tables = (masks.intersection(others), masks.intersection(masks), others.intersection(others))
-        else:
-            boxes, other_boxes = truth.boxes[true], predicted.boxes[found]
-            areas[0][true], areas[1][found] = boxes[:, 2] * boxes[:, 3], other_boxes[:, 2] * other_boxes[:, 3]
-            tables = (_boxes(boxes, other_boxes), _boxes(boxes, boxes), _boxes(other_boxes, other_boxes))
-        gathered[0].append(_pairs(tables[0], true, found))
-        gathered[1].append(_pairs(tables[1], true, true, within=True))
-        gathered[2].append(_pairs(tables[2], found, found, within=True))
-    across, among_truth, among_predicted = (_joined(parts) for parts in gathered)
-    crowd = truth.crowd
-    regular = ~(crowd[among_truth.first] | crowd[among_truth.second])
-    return Overlaps(scenes, kind, areas[0], areas[1], across, among_truth.where(regular), among_predicted)
+    images = np.concatenate([truth.images, predicted.images])
+    rles = [rle for objects in (truth, predicted) for rle in objects.masks if rle is not None]
+    if kind == "segm":
+        largest = max((rle["size"][0] * rle["size"][1] for rle in rles), default=0)
+        if largest >= TOO_LARGE:
+            raise UsageError(
+                f"a picture has {largest:,} pixels; expected fewer than {TOO_LARGE:,}. "
+                "Remedy: compare tiles, or boxes (kind 'bbox')."
+            )
+        areas = codes.area(rles).astype(np.float64)
+        boxes = codes.to_bbox(rles).reshape(-1, 4)
+    else:
+        boxes = np.concatenate([truth.boxes, predicted.boxes])
+        areas = boxes[:, 2] * boxes[:, 3]
+    found = []
+    for first, second in _meetings(images, boxes):
+        shared = (
+            _shared_pixels(rles, areas, first, second)
+            if kind == "segm"
+            else _shared_area(boxes, first, second)
+        )
+        found.append(Pairs(np.minimum(first, second), np.maximum(first, second), shared).where(shared > 0))
+    pairs = _joined(found)
+    order = np.lexsort((pairs.second, pairs.first, images[pairs.first]))
+    pairs = Pairs(pairs.first[order], pairs.second[order], pairs.shared[order])
+    count = len(truth)
+    both, neither = pairs.second < count, pairs.first >= count
+    regular = np.append(~truth.crowd, np.zeros(len(predicted), np.bool_))
+    across, found_pairs = pairs.where(~both & ~neither), pairs.where(neither)
+    return Overlaps(
+        scenes,
+        kind,
+        areas[:count],
+        areas[count:],
+        Pairs(across.first, across.second - count, across.shared),
+        pairs.where(both & regular[pairs.first] & regular[pairs.second]),
+        Pairs(found_pairs.first - count, found_pairs.second - count, found_pairs.shared),
+    )
 
 
 def by_image(objects: Objects, images: int) -> list[Int64]:
@@ -144,22 +164,56 @@ def masks_of(objects: Objects, places: Int64) -> Masks:
     return Masks.from_coco(rles, rles[0]["size"])
 
 
-def _boxes(a: Float64, b: Float64) -> csr_array:
-    """What boxes x, y, width, height share."""
-    if not len(a) or not len(b):
-        return csr_array((len(a), len(b)))
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
-    return csr_array(np.maximum(high - low, 0).prod(axis=2))
+def _meetings(images: Int64, boxes: Float64) -> Iterator[tuple[Int64, Int64]]:
+    """All pairs of objects of one image whose boxes x, y, width, height share area, each once, in chunks.
+
+    In order of image and left side, what an object can meet follows it, as far as its right side reaches.
+    """
+    full = np.flatnonzero((boxes[:, 2] > 0) & (boxes[:, 3] > 0))
+    order = full[np.lexsort((boxes[full, 0], images[full]))]
+    image, (left, top, width, height) = images[order], boxes[order].T
+    right, bottom = left + width, top + height
+    count = len(order)
+    begins = np.repeat([True, False], count)
+    # A right side that is another's left side comes first: they only touch.
+    sides = np.lexsort((begins, np.concatenate([left, right]), np.concatenate([image, image])))
+    begun = np.empty(2 * count, np.int64)
+    begun[sides] = np.cumsum(begins[sides])
+    length = np.maximum(begun[count:] - np.arange(count) - 1, 0)
+    ends = np.cumsum(length)
+    start = 0
+    while start < count:
+        stop = max(start + 1, int(np.searchsorted(ends, ends[start] - length[start] + CHUNK)))
+        some = length[start:stop]
+        first = np.repeat(np.arange(start, stop), some)
+        second = np.arange(len(first)) - np.repeat(np.cumsum(some) - some, some) + first + 1
+        meet = (top[first] < bottom[second]) & (top[second] < bottom[first])
+        if meet.any():
+            yield order[first[meet]], order[second[meet]]
+        start = stop
 
 
-def _pairs(table: csr_array, first: Int64, second: Int64, within: bool = False) -> Pairs:
-    found = coo_array(table)
-    keep = found.data > 0
-    if within:
-        keep &= found.coords[0] < found.coords[1]
-    row, column = (c[keep].astype(np.int64) for c in found.coords)
-    return Pairs(first[row], second[column], found.data[keep].astype(np.float64))
+def _shared_pixels(rles: Sequence[dict[str, Any]], areas: Float64, first: Int64, second: Int64) -> Float64:
+    """Pixels that the masks of each pair share, float64 (R,); pairs with the same first follow each other."""
+    share = np.zeros(len(first))
+    begins = np.flatnonzero(np.diff(first, prepend=-1))
+    ends = [*begins[1:].tolist(), len(first)]
+    partners = second.tolist()
+    for begin, end, one in zip(begins.tolist(), ends, first[begins].tolist(), strict=True):
+        others = [rles[other] for other in partners[begin:end]]
+        # With crowds as partners this is the shared part of the first, which times its area is a whole number.
+        share[begin:end] = codes.iou([rles[one]], others, np.ones(end - begin, np.bool_))[0]
+    pixels: Float64 = np.rint(share * areas[first])
+    return pixels
+
+
+def _shared_area(boxes: Float64, first: Int64, second: Int64) -> Float64:
+    """What the boxes of each pair share, float64 (R,)."""
+    a, b = boxes[first], boxes[second]
+    low = np.maximum(a[:, :2], b[:, :2])
+    high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
+    shared: Float64 = np.maximum(high - low, 0).prod(axis=1)
+    return shared
 
 
 def _joined(parts: list[Pairs]) -> Pairs:

@@ -248,12 +248,13 @@ def test_numbers_against_a_heading_of_roboflow_are_refused(tmp_path):
 def test_predictions_without_scores(tmp_path):
     truth, results = simple()
     path = put(tmp_path, truth)
-    for rows in ([{k: v for k, v in row.items() if k != "score"} for row in results],):
-        found = subject_of_files(path, dump(tmp_path / "list.json", rows))
+    rows = [{k: v for k, v in row.items() if k != "score"} for row in results]
+    for given in (rows, [{**row, "score": None} for row in rows]):
+        found = subject_of_files(path, dump(tmp_path / "list.json", given))
         assert not found.scored
         assert found.scenes.predicted.scores.tolist() == [1, 1, 1, 1]
         assert any("carry no scores" in note for note in found.notes)
-    with pytest.raises(AnnotationError, match="object 1 has no score"):
+    with pytest.raises(AnnotationError, match="result 1 has no score"):
         subject_of_files(path, dump(tmp_path / "list.json", [results[0], rows[1]]))
 
 

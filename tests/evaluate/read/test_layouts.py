@@ -362,6 +362,7 @@ HOSTILE = {
         {"labels": [0.5], "scores": [0.5], "bboxes": [[1, 2, 3, 4]]},
         {"labels": [0], "scores": [0.5], "masks": [{"size": [9, 9], "counts": "xx"}]},
         {"labels": [0], "scores": [0.5], "masks": [{"size": [20, 30], "counts": "\u0000"}]},
+        {"labels": [0], "scores": [0.5], "masks": [{"size": [20, 30], "counts": "\ud800"}]},
         {"labels": [0], "scores": [0.5], "masks": ["mask"]},
         {"labels": {}, "scores": []},
         [],

@@ -17,6 +17,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import PurePosixPath
 from typing import Any
 
+from apiece.data.coco_entries import finite
 from apiece.errors import AnnotationError
 from apiece.evaluate.coco_scenes import as_key
 from apiece.evaluate.read.pictures import shown
@@ -34,6 +35,7 @@ def read_results(
     raises   AnnotationError where category ids can't be told. Rows that are none are left to `scenes_of_coco`, whose
              sentence names them.
     """
+    _check_scores(path, rows)
     places, how = _places(rows, truth)
     entries, strangers = _at_pictures(rows, places, truth)
     notes = [how] if how else []
@@ -63,6 +65,7 @@ def read_document(
         raise AnnotationError(
             f"{path}: annotations is a {type(rows).__name__}; expected a list of objects. Remedy: export it again."
         )
+    _check_scores(path, rows)
     images = _entries(path, document, "images")
     if images is None:
         places, _ = _places(rows, truth)
@@ -100,6 +103,22 @@ def read_document(
         strangers,
         by_id=not categories,
         truncated=frozenset(place for place in map(places.get, cut) if place is not None),
+    )
+
+
+def _check_scores(path: str, rows: Sequence[Any]) -> None:
+    """See that all results have finite scores, or none has one.
+
+    raises  AnnotationError naming the first by its place, counted from 0.
+    """
+    scores = [row.get("score") for row in rows if isinstance(row, Mapping)]
+    if len(scores) < len(rows) or all(map(finite, scores)) or not any(score is not None for score in scores):
+        return  # what is no object is named by scenes_of_coco
+    wrong = next(i for i, score in enumerate(scores) if not finite(score))
+    what = "no score" if scores[wrong] is None else f"the score {str(scores[wrong])[:60]}"
+    raise AnnotationError(
+        f"{path}: result {wrong} has {what}; expected a finite number, as others have. "
+        "Remedy: export predictions with their scores."
     )
 
 

@@ -126,7 +126,7 @@ def _joined_classes(
     used = {as_key(row.get("category_id")) for row in _rows(truth)} if truth.coco else set()
     categories = [one for one in truth.document.get("categories") or [] if isinstance(one, Mapping)]
     parents = {str(one["supercategory"]) for one in categories if one.get("supercategory")}
-    headings = {as_key(one.get("id")) for one in categories if one.get("name") in parents}
+    headings = {as_key(one.get("id")) for one in categories if str(one.get("name")) in parents}
     joined = join_classes(
         truth.classes,
         counts,
@@ -172,9 +172,9 @@ def _rows(truth: Truth) -> Sequence[Mapping[str, Any]]:
 def _scenes(truth: Truth, found: Predictions, notes: list[str]) -> tuple[Scenes, bool]:
     """The scenes, and whether scores mean anything."""
     entries = found.entries
-    lacking = bool(entries) and not any(isinstance(row, Mapping) and "score" in row for row in entries)
+    lacking = bool(entries) and all(isinstance(row, Mapping) and row.get("score") is None for row in entries)
     if lacking:
-        entries = [{**row, "score": 1} if isinstance(row, Mapping) else row for row in entries]
+        entries = [{**row, "score": 1} for row in entries]
     scenes = scenes_of_coco(truth.document, entries, truth.path, found.path)
     scores = scenes.predicted.scores
     if lacking:

@@ -48,16 +48,18 @@ def texts_of(path: Path) -> tuple[Path, list[Path]]:
 
 
 def detect(path: Path) -> bool:
-    """Whether the first line that a text has, of a folder or file, is one of this layout."""
+    """Whether the first line of a text, of a folder or file, is one of this layout; True if all texts are empty."""
     try:
         texts = texts_of(path)[1] if path.is_dir() or path.suffix.lower() == ".txt" else []
+        filled = False
         for text in texts[:PROBED]:
             with text.open("rb") as file:
                 lines = file.read(4096).decode("ascii", "replace").splitlines()
             line = next((line for line in lines if line.strip()), None)
-            if line is not None:
-                return is_label_line(line)
-        return bool(texts)
+            if line is not None and is_label_line(line):
+                return True
+            filled = filled or line is not None
+        return bool(texts) and not filled
     except OSError:
         return False
 

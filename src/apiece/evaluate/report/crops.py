@@ -162,16 +162,16 @@ def _size(subject: Subject, image: int, wishes: Sequence[Wish]) -> tuple[int, in
 
 
 def _read(subject: Subject, image: int, size: tuple[int, int]) -> tuple[RGB | None, str]:
-    path = subject.paths[image]
+    path, name = subject.paths[image], subject.names[image]  # a page that is sent on names no folders
     if path is None:
         return None, MISSING
     try:
         picture = read_image(path)
     except ApieceError as error:
-        return None, str(error)
+        return None, str(error).replace(str(path), name)
     if picture.shape[:2] != size and subject.scenes.sizes[image] is not None:
         return None, (
-            f"{path}: has {picture.shape[0]} × {picture.shape[1]} pixels, but the ground truth says "
+            f"{name}: has {picture.shape[0]} × {picture.shape[1]} pixels, but the ground truth says "
             f"{size[0]} × {size[1]} (height × width), so its objects can't be drawn on it."
         )
     return picture, ""

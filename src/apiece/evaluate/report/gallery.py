@@ -279,7 +279,7 @@ class Gallery:
             f'<select id="filter-class"><option value="">all classes</option>{options}</select></div>'
             '<div class="field grow"><label for="filter-name">Picture name contains</label>'
             '<input id="filter-name" type="search" autocomplete="off" spellcheck="false"></div>'
-            '<button type="reset" class="plain">Show all</button></div>'
+            '<button type="button" class="plain" id="filter-reset">Show all</button></div>'
             '<div class="fields toggles"><label><input type="checkbox" id="show-truth" checked> truth outlines</label>'
             '<label><input type="checkbox" id="show-prediction" checked> prediction outlines</label>'
             '<label><input type="checkbox" id="show-near" checked> objects near by</label>'

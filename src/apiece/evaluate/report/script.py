@@ -57,11 +57,11 @@ SCRIPT = """
     label.addEventListener("change", apply);
     name.addEventListener("input", apply);
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("reset", () => {
+    one("filter-reset").addEventListener("click", () => {
       chosen.clear();
-      label.value = "";
-      name.value = "";
-      setTimeout(() => { apply(); switches(); });
+      form.reset();
+      apply();
+      switches();
     });
     const switches = () => {
       const main = document.querySelector("main");

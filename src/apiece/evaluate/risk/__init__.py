@@ -6,7 +6,8 @@ from apiece.evaluate.risk.exchangeability import Shift, Summaries, alike, drift_
 from apiece.evaluate.risk.learn_then_test import Choice, learn_then_test
 from apiece.evaluate.risk.losses import Losses, losses_of
 from apiece.evaluate.risk.prediction_powered import Estimate, Powered, discount, mean_count, total_count
-from apiece.evaluate.risk.risk import DEFINITIONS, Risk, risk
+from apiece.evaluate.risk.promise import DEFINITIONS, Risk
+from apiece.evaluate.risk.risk import risk
 
 __all__ = [
     "DEFINITIONS",

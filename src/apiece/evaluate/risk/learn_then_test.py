@@ -161,8 +161,8 @@ def learn_then_test(
     if place is None:
         at = f"{'the most careful' if start else 'the best'} threshold, {grid[careful]:g}"
         reason = (
-            f"no threshold passes; at {at}, the mean {loss} of {n} {words} is {percent(float(mean[careful]))}, too much "
-            f"to promise {percent(alpha)} with {percent(1 - delta)} confidence."
+            f"no threshold passes; at {at}, the mean {loss} of {n} {words} is {percent(float(mean[careful]))}, too "
+            f"much to promise {percent(alpha)} with {percent(1 - delta)} confidence."
         )
         return Choice(None, None, n, float(mean[careful]), float(p[careful]), 0, reason)
     return Choice(float(grid[place]), place, n, float(mean[place]), float(p[place]), count)
