@@ -84,8 +84,9 @@ def test_boundary_ap_equals_pycocotools_with_boundary_iou(seed: int, monkeypatch
     def mean(part: NDArray[np.float64]) -> float | None:
         return float(part[part > -1].mean()) if (part > -1).any() else None
 
-    parts = (precision, precision[0], precision[5])
-    assert [found.AP, found.AP50, found.AP75] == pytest.approx([mean(part) for part in parts], abs=1e-12)
+    expected = [mean(part) for part in (precision, precision[0], precision[5])]
+    figures = [found.AP, found.AP50, found.AP75]
+    assert figures == pytest.approx(expected, abs=1e-12)
     assert [ap for _, _, ap in found.by_class] == pytest.approx(
         [mean(precision[:, :, i]) for i in range(precision.shape[2])], abs=1e-12
     )

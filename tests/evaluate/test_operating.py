@@ -36,7 +36,7 @@ def plain(overlaps: Overlaps, point: OperatingPoint) -> list[Reason]:
             limit = np.float32(point.thresholds.get(label, point.threshold))
             if masks[p].sum() < point.min_area:
                 reason[p] = Reason.SMALL
-            elif point.border == "drop" and ((masks[p] & edge).any() or not masks[p].any()):
+            elif point.border == "drop" and (masks[p] & edge).any():
                 reason[p] = Reason.BORDER
             elif np.float32(scenes.predicted.scores[p]) < limit:
                 reason[p] = Reason.BELOW

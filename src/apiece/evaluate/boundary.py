@@ -43,7 +43,7 @@ class Outline(NamedTuple):
     band       bool (h, w), the pixels of the mask within its band width of its outside.
     corner     x and y of the band's top-left pixel.
     pixels     how many pixels the band has.
-    perimeter  the outline's length in pixels, holes included.
+    perimeter  the outline's length in pixels, holes included; NaN where not asked for.
     """
 
     band: Bool
@@ -100,11 +100,13 @@ def perimeter(mask: Bool) -> float:
     return math.pi / 4 * (2 * area - beside - below + (2 * area - falling - rising) / math.sqrt(2))
 
 
-def outlines(overlaps: Overlaps, pairs: Pairs) -> Outlines:
+def outlines(overlaps: Overlaps, pairs: Pairs, lengths: bool = True) -> Outlines:
     """The outlines of pairs, truth first, of `overlaps.across` or of other objects of one image.
 
     Only the masks of these pairs are decoded, a few hundred at once, whatever image they are of.
-    raises  UsageError if the overlaps are of boxes.
+
+    lengths  whether perimeters are measured too; they are NaN without.
+    raises   UsageError if the overlaps are of boxes.
     """
     if overlaps.kind != "segm":
         raise UsageError(
@@ -113,8 +115,8 @@ def outlines(overlaps: Overlaps, pairs: Pairs) -> Outlines:
     truth, predicted = overlaps.scenes.truth, overlaps.scenes.predicted
     found = np.zeros((3, len(pairs)))
     for chosen in _by_size(truth, pairs):
-        true = _measured(truth, pairs.first[chosen])
-        other = _measured(predicted, pairs.second[chosen])
+        true = _measured(truth, pairs.first[chosen], lengths)
+        other = _measured(predicted, pairs.second[chosen], lengths)
         for i in chosen.tolist():
             a, b = true[int(pairs.first[i])], other[int(pairs.second[i])]
             shared = _shared(a, b)
@@ -160,7 +162,7 @@ def boundary_average_precision(overlaps: Overlaps, most: int = MOST_PAIRS) -> Bo
             f"boundary AP needs the boundaries of {count} pairs of masks; expected at most {most}. "
             "Remedy: leave out predictions of low score, or allow more."
         )
-    value[needed] = np.minimum(value[needed], outlines(overlaps, across.where(needed)).iou)
+    value[needed] = np.minimum(value[needed], outlines(overlaps, across.where(needed), lengths=False).iou)
     table = average_precisions(_Valued(**vars(overlaps), value=value))
 
     def mean(part: Float64) -> float | None:
@@ -191,7 +193,7 @@ def _by_size(objects: Objects, pairs: Pairs) -> Iterator[Int64]:
             yield same[begin : begin + AT_ONCE]
 
 
-def _measured(objects: Objects, places: Int64) -> dict[int, Outline]:
+def _measured(objects: Objects, places: Int64, lengths: bool) -> dict[int, Outline]:
     """The outlines of objects on pictures of one size, by their place."""
     unique = np.unique(places).tolist()
     height, width = _size(objects, unique[0])
@@ -200,7 +202,8 @@ def _measured(objects: Objects, places: Int64) -> dict[int, Outline]:
     found = {}
     for place, (mask, corner) in zip(unique, masks, strict=True):
         band = inner_band(mask, distance)
-        found[place] = Outline(band, corner, int(np.count_nonzero(band)), perimeter(mask))
+        length = perimeter(mask) if lengths else math.nan
+        found[place] = Outline(band, corner, int(np.count_nonzero(band)), length)
     return found
 
 

@@ -139,12 +139,11 @@ def interval(figure: Mapping[str, Any] | None, form: str) -> str:
 
 
 def _causes(document: Mapping[str, Any]) -> list[str]:
-    causes = (document.get("causes") or {}).get("causes") or []
-    return [
-        f"{one['cause']}: {one['missed']:,} ({100 * one['share']:.0f} %)"
-        for one in sorted(causes, key=lambda one: -one["missed"])
-        if one["missed"]
-    ]
+    part = document.get("causes") or {}
+    if part.get("note"):
+        return [part["note"]]
+    causes = sorted(part.get("causes") or [], key=lambda one: -one["missed"])
+    return [f"{one['cause']}: {one['missed']:,} ({100 * one['share']:.0f} %)" for one in causes if one["missed"]]
 
 
 def _options(document: Mapping[str, Any]) -> list[str]:

@@ -120,8 +120,8 @@ def at_border(overlaps: Overlaps, side: Literal["truth", "predicted"]) -> Bool:
     height, width = sizes[objects.images].T
     x, y, w, h = objects.boxes.T
     touches = (x < 0.5) | (y < 0.5) | (x + w > width - 0.5) | (y + h > height - 0.5)
-    known: Bool = height > 0
-    at: Bool = touches & known
+    # A mask without a pixel has the box 0, 0, 0, 0, which is nowhere.
+    at: Bool = touches & (height > 0) & (w > 0) & (h > 0)
     return at
 
 

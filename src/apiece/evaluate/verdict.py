@@ -61,11 +61,11 @@ def _failures(document: Mapping[str, Any]) -> str:
         return "Every object is matched, once."
     told = [_told(kind, sizes[kind], document) for kind in worst]
     sentence = "What fails most: " + ", ".join(told)
-    if "missed" in worst:
-        causes = (document.get("causes") or {}).get("causes") or []
-        first = max(causes, key=lambda one: one["missed"], default=None)
+    causes = document.get("causes") or {}
+    if "missed" in worst and not causes.get("note"):
+        first = max(causes.get("causes") or [], key=lambda one: one["missed"], default=None)
         if first and first["missed"]:
-            sentence += f"; {100 * first['share']:.0f} % of the misses: {first['cause']}"
+            sentence += f"; most misses ({100 * first['share']:.0f} %): {first['cause']}"
     costs = (document.get("costs") or {}).get("kinds") or []
     known = [one for one in costs if (one.get("AP50") or {}).get("value") is not None]
     dearest = max(known, key=lambda one: one["AP50"]["value"], default=None)

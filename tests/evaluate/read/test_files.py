@@ -249,8 +249,8 @@ def test_predictions_without_scores(tmp_path):
     truth, results = simple()
     path = put(tmp_path, truth)
     rows = [{k: v for k, v in row.items() if k != "score"} for row in results]
-    for given in (rows, [{**row, "score": None} for row in rows]):
-        found = subject_of_files(path, dump(tmp_path / "list.json", given))
+    for written in (rows, [{**row, "score": None} for row in rows]):
+        found = subject_of_files(path, dump(tmp_path / "list.json", written))
         assert not found.scored
         assert found.scenes.predicted.scores.tolist() == [1, 1, 1, 1]
         assert any("carry no scores" in note for note in found.notes)

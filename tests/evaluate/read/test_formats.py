@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from dataclasses import replace
 
 import layout_writers as write
@@ -161,6 +163,26 @@ def test_label_images_of_cellpose_and_stardist(tmp_path, ending, suffix):
     wrong.write_bytes(wrong.read_bytes()[:40])
     with pytest.raises(DataError, match="shot_1"):
         subject_of_files(tmp_path / "truth", out, predictions_format="label-images")
+
+
+def test_roi_archives_without_pictures_have_the_size_of_the_truth(tmp_path):
+    """StarDist's export_imagej_rois: archives of ROIs that say nothing of a picture."""
+    classes = ClassMap(("nucleus",))
+    objects = random_scene(np.random.default_rng(7), (17, 23), 5, classes, crowd=False)
+    written(tmp_path / "truth", "coco", [objects], classes)
+    written(tmp_path / "found", "imagej", [objects], classes)
+    out = tmp_path / "out"
+    out.mkdir()
+    (archive,) = (tmp_path / "found").rglob("*.zip")
+    with zipfile.ZipFile(archive) as given, zipfile.ZipFile(out / archive.name, "w") as made:
+        for entry in given.namelist():
+            made.writestr(entry, given.read(entry))
+    for images in (True, False):
+        if not images:
+            shutil.rmtree(tmp_path / "truth" / "images")
+        subject = subject_of_files(tmp_path / "truth", out)
+        compared(subject.scenes, scenes_of_instances([objects], [objects]))
+        assert subject.scenes.sizes == ((17, 23),)
 
 
 def test_label_images_of_another_size_are_refused(tmp_path):

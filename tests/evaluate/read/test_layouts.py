@@ -30,7 +30,7 @@ SHAPES = {
 BOXES = {"json": write.json_sink, "csv": write.csv_sink}
 
 properties = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 seeds = st.integers(0, 10**6)
 
@@ -114,12 +114,13 @@ def test_ultralytics_val_names_pictures_by_their_stems(tmp_path_factory, seed):
     folder = tmp_path_factory.mktemp("layout")
     truth, results = write.with_names(seed)
     path = put(folder, truth)
-    found = subject_of_files(path, write.ultralytics_val(folder, truth, results))
-    zero_based = [c["id"] for c in sorted(truth["categories"], key=lambda c: c["id"])] == list(
-        range(len(truth["categories"]))
-    )
-    if results and not zero_based:
-        write.same_scenes(found.scenes, scenes_of_coco(truth, results))
+    written = write.ultralytics_val(folder, truth, results)
+    rows = json.loads(written.read_text())
+    numbers = write.index_of(truth)
+    for row in rows:
+        row["category_id"] = numbers[row["category_id"]] + 1
+    written.write_text(json.dumps(rows))
+    write.same_scenes(subject_of_files(path, written).scenes, scenes_of_coco(truth, results))
 
 
 def simple(categories=((1, "car"), (2, "person")), names=("a.png", "b.png"), size=(20, 30)):
@@ -159,6 +160,32 @@ def test_ultralytics_category_ids_count_classes(tmp_path, base, ids):
     write.same_scenes(found.scenes, scenes_of_coco(truth, results))
     assert any(f"count classes from {base}" in note for note in found.notes)
     assert any("found by name" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("own", "named", "given", "base"),
+    [
+        ((1, 2, 3), False, (1, 2, 3), None),
+        ((1, 2, 3), False, (0, 1, 2), 0),
+        ((1, 2, 3), True, (1, 2, 3), None),
+        ((1, 4, 9), True, (1, 2, 3), 1),
+        ((1, 4, 9), False, (1, 2, 3), 1),
+        ((1, 4, 9), False, (1, 4, 9), None),
+        ((5,), True, (1,), 1),
+    ],
+)
+def test_category_ids_of_files_that_name_pictures(tmp_path, own, named, given, base):
+    truth, results = simple([(key, f"kind {key}") for key in own])
+    number = dict(zip(own, given, strict=True))
+    rows = [
+        {**row, "image_id": "ab"[row["image_id"] - 1], "category_id": number[row["category_id"]]}
+        | ({"file_name": "ab"[row["image_id"] - 1] + ".png"} if named else {})
+        for row in results
+    ]
+    (tmp_path / "predictions.json").write_text(json.dumps(rows))
+    found = subject_of_files(put(tmp_path, truth), tmp_path / "predictions.json")
+    write.same_scenes(found.scenes, scenes_of_coco(truth, results))
+    assert any("count classes from" in note for note in found.notes) == (base is not None)
 
 
 def test_category_ids_that_may_count_from_0_or_1_are_refused_until_they_are_named(tmp_path):

@@ -36,7 +36,7 @@ def join_classes(
     unused: frozenset[Key] = frozenset(),
     numbering: Numbering = "order",
 ) -> Joined:
-    """Join classes by name: exactly, else without regard to case, else by `rename`.
+    """Join classes by name: exactly, else without regard to case, blanks and underscores, else by `rename`.
 
     true         the truth's classes by increasing id.
     predicted    each predicted class with the number of its predictions; classes without any need no counterpart.
@@ -121,7 +121,7 @@ def _renamed(name: str, true: Sequence[Class], where: str) -> Key:
 
 
 def _by_name(name: str, true: Sequence[Class]) -> Key | None:
-    """The id of the true class of this name, or of the only one that differs in case and blanks alone."""
+    """The id of the true class of this name, or of the only one that differs in case, blanks and underscores alone."""
     exact = [key for key, one in true if one == name]
     if len(exact) == 1:
         return exact[0]

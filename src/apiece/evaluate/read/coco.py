@@ -25,6 +25,8 @@ from apiece.evaluate.read.predictions import ClassRef, Predictions, check_size
 from apiece.evaluate.read.truth import Truth
 from apiece.evaluate.scenes import Key
 
+COCO_IDS = [key for key in range(1, 91) if key not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
+
 
 def read_results(
     path: str, rows: Sequence[Any], truth: Truth, renamed: frozenset[str] = frozenset()
@@ -41,7 +43,7 @@ def read_results(
     notes = [how] if how else []
     ids = {as_key(row.get("category_id")) for row in rows if isinstance(row, Mapping)} - {None}
     named = {str(key) for key in ids} <= renamed
-    base = None if named else _first_number(path, rows, ids, truth)
+    base = None if named else _first_number(path, rows, ids, truth, bool(how))
     classes: dict[Key, ClassRef] | None = None
     if base is not None:
         classes = {key: key - base if isinstance(key, int) else key for key in ids if key is not None}
@@ -247,24 +249,25 @@ def _check_twins(path: str, places: Mapping[Key, int | None], names: Mapping[Key
             )
 
 
-def _first_number(path: str, rows: Sequence[Any], ids: AbstractSet[Key | None], truth: Truth) -> int | None:
+def _first_number(
+    path: str, rows: Sequence[Any], ids: AbstractSet[Key | None], truth: Truth, by_name: bool
+) -> int | None:
     """From which number category ids count classes; None where they are the truth's own ids.
 
-    raises  AnnotationError if they may count from 0 or from 1.
+    by_name  whether pictures were found by name, as those of Ultralytics are.
+    raises   AnnotationError if they may count from 0 or from 1.
     """
     count = len(truth.classes)
-    first = rows[0] if rows and isinstance(rows[0], Mapping) else {}
-    marked = isinstance(first.get("file_name"), str)
-    if truth.coco:
-        foreign = isinstance(as_key(first.get("image_id")), str) and (
-            truth.pictures.by_id(first.get("image_id")) is None
-        )
-        if not (marked or foreign) or [key for key, _ in truth.classes] != list(range(count)):
-            return None
+    own = [key for key, _ in truth.classes]
+    marked = bool(rows) and isinstance(rows[0], Mapping) and isinstance(rows[0].get("file_name"), str)
+    if truth.coco and not (marked or by_name):
+        return None
     if 0 in ids or not ids or not count:
         return 0
-    if count in ids or marked:
-        return 1
+    if truth.coco and (own == COCO_IDS or any(isinstance(key, int) and key > count for key in ids)):
+        return None  # Ultralytics maps to the ids of COCO where it knows the data set
+    if marked or count in ids:
+        return None if truth.coco and own == list(range(1, count + 1)) else 1
     names = shown([name for _, name in truth.classes])
     raise AnnotationError(
         f"{path}: category ids can count the {count} classes of {truth.path} ({names}) from 0 or from 1: neither 0 "

@@ -10,7 +10,7 @@ from apiece.data.coco_entries import load_json
 from apiece.data.dataset import find_document
 from apiece.data.formats import FORMATS, detect_format
 from apiece.data.label_folder import LABEL_SUFFIXES
-from apiece.errors import ApieceError, DataError, UsageError, did_you_mean
+from apiece.errors import AnnotationError, ApieceError, DataError, UsageError, did_you_mean
 from apiece.evaluate.read import (
     coco,
     label_images,
@@ -68,7 +68,7 @@ def read_predictions(
             f"no layout or format of predictions {layout!r}. {did_you_mean(layout, [*LAYOUTS, *FORMATS])}"
         )
     if not path.exists():
-        raise DataError(f"{path}: not found; expected predictions. Remedy: check the path.")
+        raise AnnotationError(f"{path}: not found; expected predictions. Remedy: check the path.")
     refuse_pickle(path)
     found = layout_of(path) if layout is None else Found(layout)
     if found.name in ("coco-results", "coco"):

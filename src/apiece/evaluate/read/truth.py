@@ -13,7 +13,7 @@ from apiece.data.dataset import find_document
 from apiece.data.formats import detect_format, format_of, open_source
 from apiece.data.formats.coco_pictures import PictureFinder, picture_folders
 from apiece.data.problems import Problem
-from apiece.errors import DataError
+from apiece.errors import AnnotationError, DataError
 from apiece.evaluate.coco_scenes import as_key, scenes_of_coco
 from apiece.evaluate.read.metadata import Columns, columns_of
 from apiece.evaluate.read.pictures import Pictures
@@ -57,7 +57,7 @@ def read_truth(path: Path, images: Path | None = None, format: str | None = None
     if format is not None:
         format_of(format)
     if not path.exists():
-        raise DataError(f"{path}: not found; expected the ground truth. Remedy: check the path.")
+        raise AnnotationError(f"{path}: not found; expected the ground truth. Remedy: check the path.")
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: not found; expected the picture folder. Remedy: check the path.")
     document = None

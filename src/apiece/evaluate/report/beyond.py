@@ -37,15 +37,19 @@ def risk(document: Mapping[str, Any]) -> str:
     if not found:
         reason = words(part(document, "reasons").get("risk"))
         return section("risk", "What can be promised", absent(reason)) if reason else ""
-    cards = "".join(_promise(one) for one in found)
+    # What is found of all pictures stands with every promise; it is told once.
+    compared = {words(part(one, "shift").get("sentence")) for one in found}
+    common = compared.pop() if len(compared) == 1 else ""
+    cards = "".join(_promise(one, common) for one in found)
     lead = (
         "A promise holds at its level if its assumption does. It is void where pictures differ from these in kind, "
         "and it is not given where there are too few."
     )
-    return section("risk", "What can be promised", f'<div class="promises">{cards}</div>', lead)
+    told = f"<p>{safe(common)}</p>" if common else ""
+    return section("risk", "What can be promised", f'{told}<div class="promises">{cards}</div>', lead)
 
 
-def _promise(one: Mapping[str, Any]) -> str:
+def _promise(one: Mapping[str, Any], common: str) -> str:
     abstains = words(one.get("abstains"))
     facts = [("method", safe(words(one.get("method"))))]
     for key in ("target", "level"):
@@ -78,7 +82,7 @@ def _promise(one: Mapping[str, Any]) -> str:
         parts.append(f"<p>{safe(words(one.get('promise')))}</p>")
     if one.get("assumption"):
         parts.append(f'<p class="dim">Assumes: {safe(words(one.get("assumption")))}</p>')
-    if shift.get("sentence"):
+    if shift.get("sentence") and shift.get("sentence") != common:
         parts.append(f'<p class="dim">{safe(words(shift.get("sentence")))}</p>')
     parts += [f'<p class="dim">Doubt: {safe(doubt)}</p>' for doubt in texts(one.get("doubts"))]
     void = " void" if abstains or moved else ""

@@ -180,40 +180,28 @@ def short_tick(value: float) -> str:
 
 
 def waterfall(true: int, too_many: int, too_few: int, predicted: int) -> str:
-    """From the true count down by what is too few, up by what is too many, to the predicted count."""
-    top = max(true, predicted, true - too_few + too_many, 1)
+    """From the true count down by what is too few, up by what is too many, to the predicted count.
+
+    Bars stretch with the page and words do not, so that they can be read on a phone.
+    """
+    low = true - too_few
+    top = max(true, predicted, low + too_many, 1)
     lines = (
-        ("true objects", 0, true, "truth", f"{true:,}"),
-        ("too few", true - too_few, true, "less", f"−{too_few:,}" if too_few else "0"),
-        (
-            "too many",
-            true - too_few,
-            true - too_few + too_many,
-            "more",
-            f"+{too_many:,}" if too_many else "0",
-        ),
-        ("predicted", 0, predicted, "predicted", f"{predicted:,}"),
+        ("true objects", 0, true, "", f"{true:,}"),
+        ("too few", low, true, "less", f"−{too_few:,}" if too_few else "0"),
+        ("too many", low, low + too_many, "more", f"+{too_many:,}" if too_many else "0"),
+        ("predicted", 0, predicted, "", f"{predicted:,}"),
     )
-    height, row, label, room = 136, 34, 96, 64
-    wide = 640 - label - room
-    parts = []
-    for i, (name, low, high, tone, told) in enumerate(lines):
-        y = i * row
-        a, b = (label + wide * max(0, value) / top for value in (low, high))
-        parts.append(f'<text class="row end" x="{label - 10}" y="{y + 22}">{name}</text>')
-        parts.append(
-            f'<rect class="bar {tone}" x="{a:.1f}" y="{y + 6}" width="{max(b - a, 1):.1f}" height="22" rx="2"/>'
+    rows = []
+    for label, start, end, tone, value in lines:
+        a, b = (1000 * max(0, edge) / top for edge in (start, end))
+        rows.append(
+            f'<span>{label}</span><svg viewBox="0 0 1000 22" preserveAspectRatio="none" aria-hidden="true" '
+            f'focusable="false"><rect class="bar {tone}" x="{a:.1f}" width="{max(b - a, 2):.1f}" height="22"/></svg>'
+            f"<b>{value}</b>"
         )
-        parts.append(f'<text class="row start strong" x="{b + 8:.1f}" y="{y + 22}">{told}</text>')
-        if i < 3:
-            x = label + wide * max(0, (true, true - too_few, true - too_few + too_many)[i]) / top
-            parts.append(f'<path class="link" d="M{x:.1f} {y + 28}V{y + row + 6}"/>')
     told = (
-        f"{true:,} true objects, less {too_few:,} counted too few, plus {too_many:,} counted too many, "
-        f"makes {predicted:,} predicted."
+        f"How the predicted count comes about: {true:,} true objects, less {too_few:,} counted too few, plus "
+        f"{too_many:,} counted too many, makes {predicted:,} predicted."
     )
-    return (
-        f'<svg class="waterfall" viewBox="0 0 640 {height}" role="img" aria-labelledby="waterfall-t waterfall-d">'
-        f'<title id="waterfall-t">How the predicted count comes about</title><desc id="waterfall-d">{told}</desc>'
-        f"{''.join(parts)}</svg>"
-    )
+    return f'<div class="waterfall" role="img" aria-label="{told}">{"".join(rows)}</div>'

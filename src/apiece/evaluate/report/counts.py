@@ -252,7 +252,7 @@ def pictures_table(document: Mapping[str, Any], most: int = 100) -> str:
                 numeric(count(whole(one.get("too_many"))), whole(one.get("too_many"))),
                 numeric(count(whole(one.get("too_few"))), whole(one.get("too_few"))),
                 numeric(count(gross(one)), gross(one)),
-                Cell(told),
+                Cell(told, kind="text"),
             ]
         )
         attributes.append(f'data-name="{safe(title.lower())}"')

@@ -58,6 +58,6 @@ def figure(
     return (
         f'<figure {attributes}><div class="view" style="aspect-ratio: {ratio}">{view}</div>'
         f'<figcaption><span class="told">{safe(caption)}</span><span class="foot">'
-        f'<span class="where">{name(image)}</span>{mark}{note}</span>'
+        f'<span class="where" title="{safe(image)}">{name(image)}</span>{mark}{note}</span>'
         "</figcaption></figure>"
     )

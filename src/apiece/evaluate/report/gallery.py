@@ -124,12 +124,11 @@ class Gallery:
             self._figure(wish, caption, 'class="crop whole"', what="whole picture")
             for wish, caption in self._worst
         )
-        lead = "By gross error: objects counted too many plus objects counted too few, entry by entry."
-        drawn = (
-            f'<p class="dim">Outlined are objects in error only.</p><div class="grid large">{figures}</div>'
-            if figures
-            else ""
+        lead = (
+            "By gross error: objects counted too many plus objects counted too few, entry by entry. Outlined are "
+            "objects in error only."
         )
+        drawn = f'<div class="grid large">{figures}</div>' if figures else ""
         return section("worst", "Worst pictures", drawn + listed, lead)
 
     # ---- entries
@@ -275,7 +274,8 @@ class Gallery:
             '<form class="filters scripted" id="filters" aria-label="Filter pictures">'
             '<div class="field" role="group" aria-label="Kind"><span class="label" aria-hidden="true">Kind</span>'
             f'<div class="chips">{kinds}</div></div>'
-            '<div class="fields"><div class="field"><label for="filter-class">Class</label>'
+            f'<div class="fields"><div class="field"{"" if len(present) > 1 else " hidden"}>'
+            '<label for="filter-class">Class</label>'
             f'<select id="filter-class"><option value="">all classes</option>{options}</select></div>'
             '<div class="field grow"><label for="filter-name">Picture name contains</label>'
             '<input id="filter-name" type="search" autocomplete="off" spellcheck="false"></div>'

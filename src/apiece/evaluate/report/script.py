@@ -75,6 +75,19 @@ SCRIPT = """
     switches();
   }
 
+  const links = new Map(all("nav.contents a").map((link) => [link.hash.slice(1), link]));
+  if ("IntersectionObserver" in window) {
+    const inside = new Set();
+    const watch = new IntersectionObserver((entries) => {
+      for (const entry of entries) inside[entry.isIntersecting ? "add" : "delete"](entry.target.id);
+      const first = Array.from(links.keys()).find((id) => inside.has(id));
+      for (const [id, link] of links) {
+        if (id === first) link.setAttribute("aria-current", "true"); else link.removeAttribute("aria-current");
+      }
+    }, { rootMargin: "-15% 0px -65% 0px" });
+    for (const section of all("main > section")) if (links.has(section.id)) watch.observe(section);
+  }
+
   const key = (row, column) => {
     const cell = row.cells[column];
     const given = cell.dataset.sort === undefined ? cell.textContent.trim() : cell.dataset.sort;

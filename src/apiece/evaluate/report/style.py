@@ -26,6 +26,11 @@ header h1 { font-size: 1.7rem; line-height: 1.2; letter-spacing: -.01em; margin:
 .facts dt { color: var(--dim); flex: none; }
 .facts dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
 nav.contents { margin: 1.2rem 0 0; border-block: 1px solid var(--line); padding: .5rem 0; }
+@media (min-width: 60rem) and (min-height: 40rem) {
+  nav.contents { position: sticky; top: 0; z-index: 5; background: var(--ground); }
+  html { scroll-padding-top: 4rem; }
+}
+nav.contents [aria-current] { color: var(--ink); font-weight: 600; }
 nav.contents ul { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; list-style: none; margin: 0; padding: 0;
   font-size: .92rem; }
 nav.contents a { text-decoration: none; display: inline-block; padding: .2rem 0; }
@@ -59,7 +64,11 @@ p { margin: 0 0 .8rem; max-width: 46rem; }
 .beside { display: grid; gap: .8rem; grid-template-columns: minmax(0, 1fr) minmax(13rem, 17rem); align-items:
   stretch; }
 .wide-chart { padding: .6rem 1rem; }
-.waterfall { display: block; width: 100%; height: auto; }
+.waterfall { display: grid; grid-template-columns: auto minmax(0, 1fr) auto; gap: .6rem .8rem; align-items: center;
+  font-size: .92rem; padding: .3rem 0; }
+.waterfall svg { display: block; width: 100%; height: 1.35rem; border-radius: .15rem; }
+.waterfall span { color: var(--dim); }
+.waterfall b { font-variant-numeric: tabular-nums; text-align: right; }
 .beside dl { margin: .4rem 0 0; font-size: .88rem; }
 .beside dl div { display: flex; gap: 1rem; padding: .22rem 0; justify-content: space-between; }
 .beside dt { color: var(--dim); }
@@ -81,10 +90,11 @@ tbody th bdi { display: inline-block; width: max-content; max-width: 18rem; over
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.chart { min-width: 7.5rem; width: 10rem; padding: .62rem .4rem 0; }
 .dense th, .dense td { padding-inline: .5rem; }
-.dense td.text { min-width: 9rem; }
+.dense td.text { min-width: 11rem; }
 .by { display: block; font-weight: 400; color: var(--dim); font-size: .8rem; }
 table.narrow { max-width: 30rem; }
-td.text { min-width: 12rem; }
+td.text { min-width: 14rem; }
+.causes tbody th { min-width: 13rem; }
 thead .number { white-space: normal; min-width: 4.6rem; }
 tfoot th, tfoot td { border-top: 2px solid var(--line); font-weight: 600; }
 tr.none > * { color: var(--dim); }
@@ -145,11 +155,13 @@ figcaption .told { display: block; }
 .where { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; min-width: 0; }
 .tag { color: var(--dim); font-size: .72rem; border: 1px solid var(--line); border-radius: .25rem; padding: 0
   .3rem; flex: none; }
-.o { fill: none; stroke-width: 2.4; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
+.o { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
 .view svg { filter: drop-shadow(0 0 .7px #000) drop-shadow(0 0 .5px rgb(0 0 0 / .8)); }
-.o.truth { stroke: #56b4e9; }
+.o.truth { stroke: #56b4e9; stroke-width: 3.4; }
+.whole .o { stroke-width: 1.6; }
+.whole .o.truth { stroke-width: 2.4; }
 .o.prediction { stroke: #ffa827; stroke-dasharray: 6 4; }
-.o.near { stroke-width: 1.1; opacity: .7; }
+.o.near.near { stroke-width: 1.1; opacity: .7; }
 .o.near.prediction { stroke-dasharray: 3 3; }
 .o.candidate { stroke-width: 2; stroke-dasharray: .1 4.5; stroke-linecap: round; }
 .no-truth .o.truth, .no-prediction .o.prediction, .no-near .o.near { display: none; }
@@ -226,8 +238,6 @@ footer { margin: 3rem 0 1rem; padding-top: .8rem; border-top: 1px solid var(--li
   .beside { grid-template-columns: minmax(0, 1fr); }
   .facts div { flex: 1 1 100%; }
   select { max-width: none; }
-  .wide-chart { overflow-x: auto; }
-  .waterfall { min-width: 30rem; }
 }
 @media print {
   body { font-size: 10.5pt; background: #fff; }

@@ -77,7 +77,10 @@ def causes(document: Mapping[str, Any]) -> str:
     rest += f"<p>{safe(words(given.get('note')))}</p>" if given.get("note") else ""
     lead = f"{total:,} objects are missed. Each has one likely cause, the first that applies."
     return section(
-        "causes", "Why objects are missed", table("Likely causes of misses", heads, body) + rest, lead
+        "causes",
+        "Why objects are missed",
+        table("Likely causes of misses", heads, body, wide="causes") + rest,
+        lead,
     )
 
 
@@ -174,6 +177,8 @@ def options(document: Mapping[str, Any]) -> str:
     found = sorted(found, key=lambda one: _or(number(one.get("rank")), float("inf")))
     objective = words(given.get("objective"))
     present = [key for key in MEASURES if any(key in part(one, "effect") for one in found)]
+    if objective != "cost":
+        present = [key for key in present if key != "cost"]
     present.sort(key=lambda key: key.lower() != objective.lower())
     parts = []
     if found:
