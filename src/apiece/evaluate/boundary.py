@@ -74,7 +74,7 @@ def band_width(size: tuple[int, int]) -> int:
 def inner_band(mask: Bool, width: int) -> Bool:
     """The pixels of a tight mask (h, w) that lie within `width` of its outside; beyond its crop all is outside.
 
-    source  Cheng et al. 2021, arXiv 2103.16562, section 4; erosion by a square, as in their boundary-iou-api.
+    source  Cheng et al. 2021, arXiv 2103.16562; erosion by a square, as in their boundary-iou-api.
     """
     side = 2 * width + 1
     if min(mask.shape) < side:  # no pixel is further inside
@@ -150,7 +150,7 @@ def boundary_average_precision(overlaps: Overlaps, most: int = MOST_PAIRS) -> Bo
 
     most    pairs of one class with mask IoU ≥ 0.5, whose boundaries must be compared, beyond which this is refused.
     raises  UsageError if there are more, or the overlaps are of boxes.
-    source  Cheng et al. 2021, arXiv 2103.16562, section 6; equal to pycocotools with that IoU.
+    source  Cheng et al. 2021, arXiv 2103.16562; equal to pycocotools with that IoU.
     """
     truth, predicted, across = overlaps.scenes.truth, overlaps.scenes.predicted, overlaps.across
     value = overlaps.iou.copy()

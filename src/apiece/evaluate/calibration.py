@@ -99,7 +99,7 @@ def fit_isotonic(scores: ArrayLike, true: ArrayLike) -> Isotonic:
 def d_ece(scores: ArrayLike, true: ArrayLike, bins: int = BINS) -> float:
     """Detection expected calibration error of scores (P,) in 0..1 with verdicts (P,); NaN of none.
 
-    source  Küppers et al. 2020, arXiv 2004.13546, equation 4, binned by score alone.
+    source  Küppers et al. 2020, arXiv 2004.13546, binned by score alone.
     """
     given, right = np.asarray(scores, np.float64), np.asarray(true, np.float64)
     gaps = np.bincount(_bins(given, bins), right - given, bins)

@@ -125,7 +125,7 @@ def cells(objects: Objects, sizes: tuple[Size | None, ...], level: int) -> Int64
     """How many objects have their box's centre in each of 4^level equal cells, int64 (images, 4^level), row by row.
 
     Centres beyond the picture count in the nearest cell. Images without a size hold no object.
-    source  Guerrero-Gómez-Olmedo et al. 2015, Extremely Overlapping Vehicle Counting, equation 3.
+    source  Guerrero-Gómez-Olmedo et al. 2015, Extremely Overlapping Vehicle Counting (TRANCOS).
     """
     known = np.array([size is not None for size in sizes], np.bool_)
     height, width = np.array([size or (1, 1) for size in sizes], np.float64).reshape(-1, 2).T
