@@ -31,6 +31,7 @@ from apiece.evaluate.read.truth import Truth
 
 SIDES = ("x_min", "y_min", "x_max", "y_max")
 OWN = frozenset({*SIDES, "class_id", "confidence", "tracker_id", "class_name", "mask", "area"})
+CLASS = "object"  # where detections have no class
 MOST_BYTES = 2**30
 # Where several columns hold pictures of the truth: as people call them.
 LIKELY = ("image", "image_name", "image_path", "file_name", "filename", "file", "path", "image_id", "frame")
@@ -79,7 +80,7 @@ def read(path: Path, truth: Truth, document: Any = None) -> Predictions:
             collector.add(
                 page,
                 where,
-                class_of(0 if ref in (None, "") else ref, where),
+                class_of(CLASS if ref in (None, "") else ref, where),
                 score=None if score == "" else score,
                 box=corners(sides, where),
             )
