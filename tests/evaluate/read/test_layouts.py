@@ -290,6 +290,22 @@ def test_supervision_rows_that_name_no_picture_are_refused(tmp_path):
     ]
 
 
+def test_supervision_rows_without_a_class_are_of_the_only_class(tmp_path):
+    for count in (1, 2):
+        truth, results = simple([(i, f"kind {i}") for i in range(1, count + 1)])
+        rows = list(write.sink_rows(truth, results))
+        for row in rows:
+            row |= {"class_id": "", "class_name": ""}
+        (tmp_path / "found.json").write_text(json.dumps(rows))
+        path = put(tmp_path, truth)
+        if count == 1:
+            subject = subject_of_files(path, tmp_path / "found.json")
+            assert subject.scenes.predicted.labels.tolist() == [0, 0]
+        else:
+            with pytest.raises(AnnotationError, match="categories 'object' with 4 predictions are none of"):
+                subject_of_files(path, tmp_path / "found.json")
+
+
 def test_roboflow_list_whose_predictions_name_the_picture(tmp_path):
     truth, results = simple()
     answers = []

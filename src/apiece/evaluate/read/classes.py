@@ -121,7 +121,7 @@ def _renamed(name: str, true: Sequence[Class], where: str) -> Key:
 
 
 def _by_name(name: str, true: Sequence[Class]) -> Key | None:
-    """The id of the true class of this name, or of the only one that differs in case, blanks and underscores alone."""
+    """The id of the true class of this name, or of the only one that differs in case, blanks or underscores."""
     exact = [key for key, one in true if one == name]
     if len(exact) == 1:
         return exact[0]
