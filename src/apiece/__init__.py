@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from apiece.data.dataset import Dataset, open_dataset
     from apiece.data.sample import Sample
     from apiece.errors import ApieceError
-    from apiece.evaluate import Evaluation, evaluate_files, evaluate_instances
+    from apiece.evaluate import (
+        Diagnosis,
+        Evaluation,
+        diagnose_files,
+        diagnose_instances,
+        evaluate_files,
+        evaluate_instances,
+    )
     from apiece.models.card import ModelCard
     from apiece.models.contract import Candidates
     from apiece.models.decode import decode
@@ -38,6 +45,7 @@ _HOMES = {
     "Candidates": "apiece.models.contract",
     "ClassMap": "apiece.core.classes",
     "Dataset": "apiece.data.dataset",
+    "Diagnosis": "apiece.evaluate",
     "Evaluation": "apiece.evaluate",
     "Frame": "apiece.core.frame",
     "ImageLimits": "apiece.core.image",
@@ -48,6 +56,8 @@ _HOMES = {
     "Result": "apiece.predict.predictor",
     "Sample": "apiece.data.sample",
     "decode": "apiece.models.decode",
+    "diagnose_files": "apiece.evaluate",
+    "diagnose_instances": "apiece.evaluate",
     "evaluate_files": "apiece.evaluate",
     "evaluate_instances": "apiece.evaluate",
     "load": "apiece.predict.load",
@@ -64,6 +74,7 @@ __all__ = [
     "Candidates",
     "ClassMap",
     "Dataset",
+    "Diagnosis",
     "Evaluation",
     "Frame",
     "ImageLimits",
@@ -75,6 +86,8 @@ __all__ = [
     "Sample",
     "__version__",
     "decode",
+    "diagnose_files",
+    "diagnose_instances",
     "errors",
     "evaluate_files",
     "evaluate_instances",

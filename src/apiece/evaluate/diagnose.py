@@ -67,12 +67,12 @@ def diagnose(
     subject: Subject,
     settings: Settings | None = None,
     *,
-    live: Scenes | None = None,
+    live: Subject | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Everything that is known of what fails.
 
-    live      predictions on unlabelled pictures, with the subject's classes.
+    live      predictions on unlabelled pictures, with the subject's classes and no true object.
     progress  is called with what is being done.
     raises    UsageError where settings and data do not go together.
     """
@@ -113,7 +113,7 @@ def diagnose(
         )
 
     def risks() -> Part:
-        unlabelled = None if live is None else overlaps_of(live, kind)
+        unlabelled = None if live is None else overlaps_of(live.scenes, kind)
         return Several(
             risk.risk(
                 overlaps,
@@ -123,6 +123,7 @@ def diagnose(
                 alpha_false=given.max_false,
                 level=given.level,
                 live=unlabelled,
+                live_groups=None if live is None or given.group is None else _groups(live, given.group),
                 metadata=subject.metadata,
                 tuned_here=chosen_here,
             )
@@ -161,7 +162,12 @@ def diagnose(
             parts[key] = make()
         except UsageError as error:
             reasons[key] = str(error)
-    notes = (*subject.notes, *notes_of(scenes, counting(scenes, point.threshold), caps), *_how(kind, given))
+    notes = (
+        *subject.notes,
+        *(live.notes if live is not None else ()),
+        *notes_of(scenes, counting(scenes, point.threshold), caps),
+        *_how(kind, given),
+    )
     told = _definitions(caps, point, entries, parts)
     return Diagnosis(subject, given, point, chosen_by, entries, parts, reasons, notes, told)
 

@@ -63,9 +63,10 @@ def _cap(document: Mapping[str, Any]) -> list[str]:
         return []
     figures = part[document["kind"]]
     return [
-        f"CAP REACHED: COCO's limit of {caps['coco']} detections an image and class hides {caps['predictions_cut']:,} "
-        f"predictions and puts {caps['truths_beyond']:,} true objects out of reach: AP {undefined(figures['AP'])} under "
-        f"it, {undefined(figures['AP_uncapped'])} without. Nothing else here is capped.",
+        f"CAP REACHED: COCO's limit of {caps['coco']} detections an image and class hides "
+        f"{caps['predictions_cut']:,} predictions and puts {caps['truths_beyond']:,} true objects out of reach: "
+        f"AP {undefined(figures['AP'])} under it, {undefined(figures['AP_uncapped'])} without. "
+        "Nothing else here is capped.",
         "",
     ]
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from apiece.evaluate.read.files import subject_of_files
 from apiece.evaluate.read.layouts import LAYOUTS
+from apiece.evaluate.read.live import live_of_file
 
-__all__ = ["LAYOUTS", "subject_of_files"]
+__all__ = ["LAYOUTS", "live_of_file", "subject_of_files"]

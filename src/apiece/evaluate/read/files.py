@@ -55,8 +55,8 @@ def subject_of_files(
     found = read_predictions(predictions, known, predictions_format, images, frozenset(renames))
     notes = [*known.notes, *found.notes]
     _check_pictures(known, found, common)
-    known, found = _joined_classes(known, found, renames, notes)
-    scenes, scored = _scenes(known, found, notes)
+    known, found = joined_classes(known, found, renames, notes)
+    scenes, scored = scored_scenes(known, found, notes)
     columns: Columns = dict(known.metadata)
     if metadata is not None:
         described, more = read_metadata(metadata, known.pictures)
@@ -104,7 +104,7 @@ def _check_pictures(truth: Truth, found: Predictions, common: bool) -> None:
         )
 
 
-def _joined_classes(
+def joined_classes(
     truth: Truth, found: Predictions, rename: Mapping[str, str], notes: list[str]
 ) -> tuple[Truth, Predictions]:
     """The predictions with the truth's category ids; a truth that names no class gets those of the predictions."""
@@ -169,7 +169,7 @@ def _rows(truth: Truth) -> Sequence[Mapping[str, Any]]:
     return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
 
 
-def _scenes(truth: Truth, found: Predictions, notes: list[str]) -> tuple[Scenes, bool]:
+def scored_scenes(truth: Truth, found: Predictions, notes: list[str]) -> tuple[Scenes, bool]:
     """The scenes, and whether scores mean anything."""
     entries = found.entries
     lacking = bool(entries) and all(isinstance(row, Mapping) and row.get("score") is None for row in entries)

@@ -5,8 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from apiece.evaluate.report.markup import absent, name, safe, section, short
+from apiece.evaluate.report.markup import absent, folded, name, safe, section, short
 from apiece.evaluate.report.reading import number, part, rows, texts, words
+
+GROUPS = {
+    "ledger": "Kinds of the ledger",
+    "count": "Count",
+    "evaluation": "Average precision",
+    "boundary": "Boundary IoU",
+    "causes": "Causes of misses",
+    "costs": "Costs",
+    "tide": "TIDE’s errors",
+    "slices": "Slices",
+    "quality": "Outlines",
+    "calibration": "Calibration",
+    "counting": "Counting",
+    "options": "Options",
+    "risk": "Promises",
+    "label_errors": "Label errors",
+}
 
 
 def point_in_words(point: Mapping[str, Any], threshold: Any) -> str:
@@ -106,6 +123,19 @@ def notes(document: Mapping[str, Any]) -> str:
 def definitions(document: Mapping[str, Any], meanings: Mapping[str, str]) -> str:
     """A sentence for every figure and every kind."""
     given = {str(key): words(sentence) for key, sentence in part(document, "definitions").items()}
-    listed = {**{kind: sentence for kind, sentence in meanings.items() if kind not in given}, **given}
-    items = "".join(f"<dt>{safe(key)}</dt><dd>{safe(sentence)}</dd>" for key, sentence in listed.items())
-    return section("definitions", "Definitions", f'<dl class="glossary">{items}</dl>')
+    groups: dict[str, dict[str, str]] = {}
+    if not any(key.startswith("ledger.") for key in given):
+        groups["ledger"] = dict(meanings)
+    for key, sentence in given.items():
+        group, dot, rest = key.partition(".")
+        groups.setdefault(group if dot or group in GROUPS else "", {})[rest if dot else key] = sentence
+    folds = "".join(
+        folded(
+            f"{GROUPS.get(group, group) or 'Other figures'} ({len(listed)})",
+            '<dl class="glossary">'
+            + "".join(f"<dt>{safe(key)}</dt><dd>{safe(sentence)}</dd>" for key, sentence in listed.items())
+            + "</dl>",
+        )
+        for group, listed in groups.items()
+    )
+    return section("definitions", "Definitions", folds, "Every figure on this page, with its thresholds.")

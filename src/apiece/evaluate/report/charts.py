@@ -11,7 +11,7 @@ from apiece.evaluate.report.reading import Figure
 
 BAR_WIDTH, BAR_HEIGHT = 180, 20
 WIDTH, HEIGHT = 380, 300  # of a plot
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 42
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 10, 42
 POINTS = 2000  # of a scatter plot; more are drawn at random
 
 

@@ -275,7 +275,8 @@ def _scatter(pairs: Sequence[tuple[int, int]]) -> str:
 def _density(pairs: Sequence[tuple[int, int]], bins: Sequence[Mapping[str, Any]]) -> str:
     true = np.array([a for a, _ in pairs], np.float64)
     error = np.array([b - a for a, b in pairs], np.float64)
-    far = max(1.0, float(np.abs(error).max()))
+    low, high = min(-1.0, float(error.min())), max(1.0, float(error.max()))
+    room = 0.06 * (high - low)
     groups = [
         (_range(one), whole(one.get("images")), middle, bias)
         for one in bins
@@ -291,7 +292,7 @@ def _density(pairs: Sequence[tuple[int, int]], bins: Sequence[Mapping[str, Any]]
         "Error of the count against how full a picture is",
         f"Mean error by true count: {told}." if told else "A point a picture.",
         (0, max(1.0, float(true.max())) * 1.04),
-        (-far * 1.08, far * 1.08),
+        (low - room, high + room),
         "true objects",
         "predicted − true",
     )
@@ -365,12 +366,6 @@ def quality(document: Mapping[str, Any]) -> str:
                 cells.append(Cell(scales[key].dot(told), kind="chart"))
         body.append(cells)
     parts = [table("Quality of outlines", heads, body, sortable=len(body) > 1)]
-    boundary = part(given, "boundary_AP") or part(document, "boundary")
-    if number(boundary.get("AP")) is not None:
-        precision = ", ".join(
-            f"{key} {decimal(number(boundary.get(key)))}" for key in ("AP", "AP50", "AP75") if key in boundary
-        )
-        parts.append(f"<p>By boundary IoU: {precision}.</p>")
     parts += [f'<p class="dim">{safe(reason)}</p>' for reason in texts(given.get("reasons"))]
     lead = (
         "Of objects found one to one (matched or loose). Area bias above 0: outlines are too large. Roughness above 0: "

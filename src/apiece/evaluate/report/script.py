@@ -88,6 +88,14 @@ SCRIPT = """
     for (const section of all("main > section")) if (links.has(section.id)) watch.observe(section);
   }
 
+  // A folded part would be missing on paper.
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = all("details:not([open])");
+    for (const fold of opened) fold.open = true;
+  });
+  addEventListener("afterprint", () => { for (const fold of opened) fold.open = false; });
+
   const key = (row, column) => {
     const cell = row.cells[column];
     const given = cell.dataset.sort === undefined ? cell.textContent.trim() : cell.dataset.sort;

@@ -200,7 +200,8 @@ svg .frame { stroke: var(--dim); fill: none; }
 .plots p { font-size: .85rem; margin: .4rem 0 0; }
 .plots details { margin-top: .5rem; }
 details > summary { cursor: pointer; color: var(--accent); font-size: .9rem; padding: .2rem 0; }
-details .scroll { margin-top: .5rem; }
+details .scroll, details .glossary { margin: .6rem 0 1rem; }
+section > details { margin-bottom: .3rem; }
 
 .flag { display: inline-block; color: var(--flag); border: 1px solid currentcolor; border-radius: .25rem;
   padding: 0 .35rem; font-size: .76rem; line-height: 1.5; margin: 0 .25rem .15rem 0; white-space: nowrap; }

@@ -13,6 +13,7 @@ from apiece.evaluate.report.markup import (
     Head,
     absent,
     count,
+    decimal,
     folded,
     interval,
     interval_in_text,
@@ -36,6 +37,16 @@ MEASURES = {
     "AP50": ("AP50", 3),
     "ap": ("AP", 3),
     "cost": ("cost", 2),
+}
+PRECISIONS = {
+    "AP": "AP",
+    "AP50": "AP50",
+    "AP75": "AP75",
+    "APs": "AP, small",
+    "APm": "AP, medium",
+    "APl": "AP, large",
+    "AR100": "AR, 100 at most",
+    "AP_uncapped": "AP, no cap",
 }
 BEYOND = {
     "predict_lower": "Needs candidates of lower score",
@@ -136,11 +147,40 @@ def costs(document: Mapping[str, Any]) -> str:
     notes = "".join(f"<li>{safe(note)}</li>" for note in texts(given.get("notes")))
     after = f"<p>{' '.join(sentences)}</p>" if sentences else ""
     after += f'<ul class="notes">{notes}</ul>' if notes else ""
+    after += _precision(document)
     lead = (
         "Each kind repaired by itself, the rest left as it is. Gains of different kinds do not add up. Ranges are "
         "bootstrap intervals over pictures or groups."
     )
     return section("costs", "What each kind costs", shown + after + _tide(document, given), lead)
+
+
+def _precision(document: Mapping[str, Any]) -> str:
+    """Average precision of masks and boxes as COCO defines it, and by boundary IoU."""
+    measured = part(document, "evaluation")
+    listed = [(title, part(measured, key)) for key, title in (("segm", "masks"), ("bbox", "boxes"))]
+    listed.append(("boundaries", part(document, "boundary") or part(document, "quality", "boundary_AP")))
+    listed = [(title, one) for title, one in listed if one]
+    keys = [key for key in PRECISIONS if any(_defined(one.get(key)) is not None for _, one in listed)]
+    if not keys:
+        return ""
+    heads = [Head("IoU of"), *(Head(PRECISIONS[key], True) for key in keys)]
+    body = [
+        [
+            Cell(title, kind="head"),
+            *(numeric(decimal(_defined(one.get(key))), _defined(one.get(key))) for key in keys),
+        ]
+        for title, one in listed
+    ]
+    return (
+        f"<h3>Average precision</h3>{table('Average precision over all scores', heads, body, wide='dense')}"
+    )
+
+
+def _defined(given: Any) -> float | None:
+    """COCO's -1 is "not defined"."""
+    found = number(given)
+    return None if found is None or found < 0 else found
 
 
 def _tide(document: Mapping[str, Any], given: Mapping[str, Any]) -> str:
@@ -211,6 +251,15 @@ def options(document: Mapping[str, Any]) -> str:
     return section("options", "What each option would change", "".join(parts), lead)
 
 
+def _effect_flag(one: Mapping[str, Any]) -> str:
+    if "measurable" not in one:
+        return ""
+    tone, told = ("warn", "not measurable") if not one.get("measurable") else ("", "harms")
+    if one.get("helps"):
+        tone, told = "good", "helps"
+    return f'<span class="flag {tone}">{told}</span>'
+
+
 def _or(given: float | None, otherwise: float) -> float:
     return otherwise if given is None else given
 
@@ -230,7 +279,9 @@ def _options_table(found: Sequence[Mapping[str, Any]], present: Sequence[str]) -
         cells = [
             numeric(NONE if rank is None else f"{rank:g}", place if rank is None else rank),
             Cell(
-                f'{safe(label)}<span class="meaning">{safe(words(one.get("sentence")))}</span>', label, "head"
+                f'{safe(label)} {_effect_flag(one)}<span class="meaning">{safe(words(one.get("sentence")))}</span>',
+                label,
+                "head",
             ),
         ]
         for i, key in enumerate(present):
