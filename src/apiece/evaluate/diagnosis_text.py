@@ -154,7 +154,10 @@ def _options(document: Mapping[str, Any]) -> list[str]:
     others = [one["label"] for one in options if not one["helps"]]
     if others:
         helping.append(f"No measurable gain from: {'; '.join(others)}.")
-    return helping if options else [part["fold_note"]] if part else []
+    if options or not part:
+        return helping
+    left_out = [f"{one['label']}: {one['reason']}" for one in part["left_out"]]
+    return left_out or [part["fold_note"]]
 
 
 def _beyond(document: Mapping[str, Any]) -> list[str]:

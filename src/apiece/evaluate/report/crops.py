@@ -25,7 +25,9 @@ SIDE = 288  # pixels of a crop, at most; smaller ones are enlarged by the browse
 WHOLE = 512  # of a whole picture
 SMALLEST = 48  # pixels of the surroundings that are shown
 AROUND = 0.45  # times the objects' longer side, shown on each side of them
-QUALITY = 72  # of WebP
+QUALITIES = (72, 45, 20)  # of WebP; the next where a picture of much detail is larger than
+MOST_BYTES = 28_000  # for a crop; a page of a hundred stays below 6 MB
+MOST_BYTES_WHOLE = 90_000
 GROUND = (33, 38, 46)
 NEIGHBOURS = 40  # of a side, drawn thinly; more would only hide the picture
 STEP = 0.8  # pixels on the page by which an outline may be straightened
@@ -207,7 +209,11 @@ def _drawn(
     add(predicted, "prediction", "candidate", wish.candidates)
     add(truth, "truth", "subject", wish.truth)
     add(predicted, "prediction", "subject", wish.predicted)
-    uri = "" if picture is None else _uri(_cut(picture, window), scale)
+    uri = (
+        ""
+        if picture is None
+        else _uri(_cut(picture, window), scale, MOST_BYTES_WHOLE if wish.whole else MOST_BYTES)
+    )
     return Crop(uri, width, height, tuple(outlines), why)
 
 
@@ -262,12 +268,15 @@ def _cut(picture: RGB, window: Window) -> RGB:
     return canvas
 
 
-def _uri(part: RGB, scale: float) -> str:
+def _uri(part: RGB, scale: float, most: int) -> str:
     if scale < 1:
         size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
         part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
     bgr = cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".webp", bgr, (cv2.IMWRITE_WEBP_QUALITY, QUALITY))
+    for quality in QUALITIES:
+        _, data = cv2.imencode(".webp", bgr, (cv2.IMWRITE_WEBP_QUALITY, quality))
+        if data.size <= most:
+            break
     return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 

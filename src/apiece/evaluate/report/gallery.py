@@ -17,11 +17,12 @@ from apiece.evaluate.report.crops import Drawn, Wish, draw
 from apiece.evaluate.report.figure import LEGEND, figure
 from apiece.evaluate.report.markup import absent, safe, section
 from apiece.evaluate.report.reading import number, numbers, part, rows, texts, whole, words
-from apiece.evaluate.scenes import Objects
+from apiece.evaluate.scenes import Int64, Objects
 from apiece.evaluate.subject import Subject
 
 LABEL_ERRORS = 4  # pictures of each list
 PICTURES = 6  # worst ones
+OUTLINES = 400  # of a side on a whole picture
 TOLD = {
     Reason.SMALL: "smaller than counted",
     Reason.BORDER: "dropped at the border",
@@ -252,9 +253,19 @@ class Gallery:
             predicted = np.flatnonzero((scenes.predicted.images == image) & bad_predicted)
             more, fewer = errors[image].tolist()
             told = f"{more:,} too many, {fewer:,} too few"
+            if max(len(truth), len(predicted)) > OUTLINES:
+                told += f"; the {OUTLINES} largest of each side are outlined"
+                truth, predicted = (
+                    self._largest(scenes.truth, truth),
+                    self._largest(scenes.predicted, predicted),
+                )
             wish = Wish(f"worst-{image}", image, tuple(truth.tolist()), tuple(predicted.tolist()), whole=True)
             shown.append((wish, told))
         return shown
+
+    def _largest(self, objects: Objects, places: Int64) -> Int64:
+        sizes = objects.boxes[places, 2] * objects.boxes[places, 3]
+        return np.sort(places[np.argsort(-sizes, kind="stable")][:OUTLINES])
 
     # ---- markup
 
