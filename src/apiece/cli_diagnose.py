@@ -61,6 +61,9 @@ def diagnose(
     common: Annotated[
         bool, typer.Option("--common", help="Compare only the pictures that both sides have.")
     ] = False,
+    one_class: Annotated[
+        bool, typer.Option("--one-class", help="Take all objects for one class, whatever they are called.")
+    ] = False,
     metadata: Annotated[
         Path | None, typer.Option("--slices", help="CSV of picture and columns such as camera, to slice by.")
     ] = None,
@@ -127,6 +130,7 @@ def diagnose(
             predictions_format=predictions_format,
             rename=renamed(rename or ()),
             common=common,
+            one_class=one_class,
             metadata=metadata,
             live=live,
             progress=progress,

@@ -287,3 +287,20 @@ def test_groups_widen_intervals(document: dict[str, Any], files: tuple[Path, Pat
     assert grouped["counting"]["MAE"]["value"] == document["counting"]["MAE"]["value"]
     assert grouped["counting"]["MAE"] != document["counting"]["MAE"]
     assert any(row["unit"] == "group" and row["n"] == 8 for row in grouped["risk"])
+
+
+def test_one_class_compares_what_is_called_otherwise(files: tuple[Path, Path], tmp_path: Path) -> None:
+    other = json.loads(files[1].read_text())
+    other["categories"] = [{"id": 9, "name": "thing"}]
+    for row in other["annotations"]:
+        row["category_id"] = 9
+    (tmp_path / "things.json").write_text(json.dumps(other))
+    with pytest.raises(ApieceError, match="--one-class"):
+        diagnose_files(files[0], tmp_path / "things.json")
+    found = diagnose_files(
+        files[0], tmp_path / "things.json", Settings(threshold=0.45), one_class=True
+    ).to_json()
+    same = diagnose_files(*files, Settings(threshold=0.45), one_class=True).to_json()
+    assert found["ledger"] == same["ledger"]
+    assert [row["name"] for row in found["by_class"]] == ["object"]
+    assert found["ledger"]["confused"]["truth"] == 0

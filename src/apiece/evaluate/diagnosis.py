@@ -263,6 +263,7 @@ def diagnose_files(
     predictions_format: str | None = None,
     rename: Mapping[str, str] | None = None,
     common: bool = False,
+    one_class: bool = False,
     metadata: Path | None = None,
     live: str | Path | None = None,
     progress: Progress | None = None,
@@ -274,6 +275,7 @@ def diagnose_files(
     predictions_format
     rename              predicted class → true class, where they are called otherwise.
     common              compare only the pictures that both sides have.
+    one_class           take all objects for one class.
     metadata            CSV file: picture, and columns such as camera.
     live                predictions on unlabelled pictures, for totals with intervals and as a test for drift.
     progress            is called with what is being done.
@@ -292,7 +294,10 @@ def diagnose_files(
         predictions_format=predictions_format,
         rename=rename,
         common=common,
+        one_class=one_class,
         metadata=metadata,
     )
-    unlabelled = None if live is None else live_of_file(Path(live), subject, rename=rename)
+    unlabelled = (
+        None if live is None else live_of_file(Path(live), subject, rename=rename, one_class=one_class)
+    )
     return diagnose(subject, settings, live=unlabelled, progress=progress)

@@ -307,3 +307,23 @@ def test_screen_readers_find_regions_and_charts(page: Any) -> None:
         "status",
     ):
         assert told in tree, told
+
+
+def test_on_paper_folds_are_open(page: Any) -> None:
+    folds = page.locator("details").count()
+    assert folds > 3
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details[open]").count() == folds
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details[open]").count() == 0
+
+
+def test_contents_tell_where_one_is(page: Any) -> None:
+    page.evaluate("document.querySelector('#slices').scrollIntoView({ behavior: 'instant' })")
+    page.wait_for_selector("nav.contents a[href='#slices'][aria-current]")
+    assert page.locator("nav.contents [aria-current]").count() == 1
+    # The contents stay in view, and don't lie over what was jumped to.
+    bar = page.locator("nav.contents").bounding_box()
+    title = page.locator("#slices-title").bounding_box()
+    assert bar["y"] == 0
+    assert title["y"] >= bar["y"] + bar["height"]

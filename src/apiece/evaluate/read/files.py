@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from apiece.errors import AnnotationError
+from apiece.errors import AnnotationError, UsageError
 from apiece.evaluate.coco_scenes import as_key, scenes_of_coco
 from apiece.evaluate.read.classes import join_classes
 from apiece.evaluate.read.layouts import read_predictions
@@ -30,6 +30,7 @@ def subject_of_files(
     predictions_format: str | None = None,
     rename: Mapping[str, str] | None = None,
     common: bool = False,
+    one_class: bool = False,
     metadata: Path | None = None,
 ) -> Subject:
     """Truth and predictions of the same pictures, from files of any format.
@@ -42,6 +43,7 @@ def subject_of_files(
     predictions_format  of LAYOUTS or FORMATS, the same.
     rename              a predicted class → the truth's name of it; "" leaves its predictions out.
     common              keep only the pictures that both sides speak of.
+    one_class           take all objects for one class, whatever either side calls them.
     metadata            a CSV file whose first column names pictures and whose others describe them.
 
     Pictures are joined by id for a list of COCO results and a COCO truth, else by path, file name or stem. Classes
@@ -55,7 +57,11 @@ def subject_of_files(
     found = read_predictions(predictions, known, predictions_format, images, frozenset(renames))
     notes = [*known.notes, *found.notes]
     _check_pictures(known, found, common)
-    known, found = joined_classes(known, found, renames, notes)
+    if one_class:
+        known, found = without_classes(known, found, renames)
+        notes.append("All objects are taken for one class, as was asked for.")
+    else:
+        known, found = joined_classes(known, found, renames, notes)
     scenes, scored = scored_scenes(known, found, notes)
     columns: Columns = dict(known.metadata)
     if metadata is not None:
@@ -152,6 +158,31 @@ def joined_classes(
         elif key_of[own] is not None:
             entries.append({**row, "category_id": key_of[own]})
     return truth, replace(found, entries=entries)
+
+
+def without_classes(
+    truth: Truth, found: Predictions, rename: Mapping[str, str] | None = None
+) -> tuple[Truth, Predictions]:
+    """Both sides with one class, "object".
+
+    raises  UsageError if classes are renamed, too.
+    """
+    if rename:
+        raise UsageError("--one-class and --rename exclude each other; expected one of them.")
+
+    def alike(rows: Sequence[Any]) -> list[Any]:
+        return [{**row, "category_id": 1} if isinstance(row, Mapping) else row for row in rows]
+
+    annotations = truth.document.get("annotations", [])
+    document = {
+        **truth.document,
+        "categories": [{"id": 1, "name": "object"}],
+        "annotations": alike(annotations) if isinstance(annotations, list) else annotations,
+    }
+    return (
+        replace(truth, document=document, classes=((1, "object"),)),
+        replace(found, entries=alike(found.entries), classes=None),
+    )
 
 
 def _with_classes(truth: Truth, predicted: Mapping[ClassRef, int]) -> Truth:

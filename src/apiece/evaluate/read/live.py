@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from apiece.errors import AnnotationError, DataError
-from apiece.evaluate.read.files import joined_classes, scored_scenes
+from apiece.evaluate.read.files import joined_classes, scored_scenes, without_classes
 from apiece.evaluate.read.layouts import layout_of, read_predictions, refuse_pickle
 from apiece.evaluate.read.truth import read_truth
 from apiece.evaluate.subject import Subject
@@ -23,12 +23,14 @@ PICTURELESS = (
 )
 
 
-def live_of_file(path: Path, subject: Subject, *, rename: Mapping[str, str] | None = None) -> Subject:
+def live_of_file(
+    path: Path, subject: Subject, *, rename: Mapping[str, str] | None = None, one_class: bool = False
+) -> Subject:
     """Predictions on unlabelled pictures, with the classes of a subject; there is no true object in its scenes.
 
     path    a COCO document whose `images` name all pictures, also those without objects (as `apiece segment --as
             coco` writes it), or annotations of any format that does.
-    rename  as for `subject_of_files`.
+    rename, one_class  as for `subject_of_files`.
     raises  DataError for results that don't say which pictures they are of: a mean over the others is too high.
     """
     if not path.exists():
@@ -55,7 +57,10 @@ def live_of_file(path: Path, subject: Subject, *, rename: Mapping[str, str] | No
     renames = dict(rename or {})
     predictions = read_predictions(path, bare, None, None, frozenset(renames))
     notes: list[str] = []
-    bare, predictions = joined_classes(bare, predictions, renames, notes)
+    if one_class:
+        bare, predictions = without_classes(bare, predictions, renames)
+    else:
+        bare, predictions = joined_classes(bare, predictions, renames, notes)
     scenes, scored = scored_scenes(bare, predictions, notes)
     return Subject(
         replace(scenes, truncated=len(predictions.truncated)),

@@ -68,7 +68,6 @@ class Entries:
     kind     int64 (E,), a place in KINDS.
     image    int64 (E,).
     badness  float64 (E,), higher is worse among entries of a kind.
-    iou      sparse (T, P), IoU of pairs that share a pixel; of a crowd region the share of the prediction in it.
     """
 
     kind: Int64

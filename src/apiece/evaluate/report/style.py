@@ -203,8 +203,8 @@ details > summary { cursor: pointer; color: var(--accent); font-size: .9rem; pad
 details .scroll, details .glossary { margin: .6rem 0 1rem; }
 section > details { margin-bottom: .3rem; }
 
-.flag { display: inline-block; color: var(--flag); border: 1px solid currentcolor; border-radius: .25rem;
-  padding: 0 .35rem; font-size: .76rem; line-height: 1.5; margin: 0 .25rem .15rem 0; white-space: nowrap; }
+.flag { display: inline-block; font-weight: 500; color: var(--flag); border: 1px solid currentcolor;
+  border-radius: .25rem; padding: 0 .35rem; font-size: .76rem; line-height: 1.5; margin: 0 .25rem .15rem 0; white-space: nowrap; }
 .flag.warn { color: var(--warn); }
 .flag.good { color: var(--less); }
 .promises { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); }
@@ -240,7 +240,16 @@ footer { margin: 3rem 0 1rem; padding-top: .8rem; border-top: 1px solid var(--li
   .facts div { flex: 1 1 100%; }
   select { max-width: none; }
 }
+@page { margin: 14mm; }
 @media print {
+  table { font-size: 7.5pt; }
+  th, td { padding: .2rem .35rem; }
+  .range { font-size: 6.5pt; }
+  .arrow { display: none; }
+  .view svg { filter: none; }
+  .long thead th { position: static; }
+  .long tbody tr:nth-child(n + 26) { display: none; }
+  .long caption::after { content: ": the first 25 rows; the page on a screen has all"; }
   body { font-size: 10.5pt; background: #fff; }
   .page { max-width: none; padding: 0; }
   .scripted, nav.contents, .skip { display: none !important; }

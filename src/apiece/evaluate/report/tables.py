@@ -342,6 +342,8 @@ def slices(document: Mapping[str, Any]) -> str:
     heads += [Head("Most frequent failures")]
     body = []
     everything = next((one for one in found if one.get("by") == "all"), {})
+    # What differs comes first; the order is otherwise the document's.
+    found.sort(key=lambda one: (one.get("by") != "all", not one.get("differs")))
     for one in found[:SLICES]:
         title, by = words(one.get("name")), words(one.get("by"))
         flags = _flag_words(one, everything)
