@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from apiece.core.masks import Masks
+from apiece.data.coco_codes import all_hold
 from apiece.errors import AnnotationError
 from apiece.evaluate import coco_scenes
-from apiece.evaluate.coco_masks import all_hold, measured
+from apiece.evaluate.coco_masks import measured
 from apiece.evaluate.coco_scenes import scenes_of_coco
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -64,8 +65,9 @@ def test_codes_hold_where_they_can_be_decoded(data: st.DataObject, size: tuple[i
         text = data.draw(st.text(st.characters(min_codepoint=44, max_codepoint=115), max_size=16))
     rle = {"size": list(size), "counts": text}
     good = {"size": list(size), "counts": text_of([area])}
-    assert all_hold([rle], size) == decodes(rle, size)
-    assert all_hold([good, rle, good], size) == decodes(rle, size)
+    assert all_hold([text], area) == decodes(rle, size)
+    assert all_hold([good["counts"], text, good["counts"]], area) == decodes(rle, size)
+    assert (measured([good, rle, good], size) is not None) == decodes(rle, size)
     found = measured([rle], size)
     assert (found is not None) == decodes(rle, size)
     if found is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def parse_json(path: Path, data: bytes) -> Any:
 
     raises  AnnotationError as above.
     """
+    collects = gc.isenabled()
+    gc.disable()  # it would look through all that was made so far, again and again, and find nothing
     try:
         return json.loads(data)
     except UnicodeDecodeError as error:
@@ -53,3 +56,6 @@ def parse_json(path: Path, data: bytes) -> Any:
         raise not_json(path, error.msg, error.lineno, error.colno, ends) from None
     except (ValueError, RecursionError) as error:
         raise not_json(path, str(error)) from None
+    finally:
+        if collects:
+            gc.enable()

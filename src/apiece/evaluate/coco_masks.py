@@ -10,11 +10,10 @@ import hotcoco.mask as codes
 import numpy as np
 
 from apiece.core.masks import MAX_PIXELS
+from apiece.data.coco_codes import all_hold
 from apiece.evaluate.scenes import Float64, Size
 
 Rle = dict[str, Any]
-SYMBOLS = bytes(range(48, 112))  # what compressed strings of counts are made of
-LAST = "P"  # a symbol from here on is no count's last
 
 
 class Measured(NamedTuple):
@@ -52,49 +51,20 @@ def measured(segmentations: Sequence[Any], size: Size) -> Measured | None:
     return Measured(rles, codes.area(rles).astype(np.float64), codes.to_bbox(rles).reshape(-1, 4))
 
 
-def all_hold(rles: Sequence[Any], size: Size) -> bool:
-    """Whether all are dicts of this size and of a string of counts from 0 on that sum to the picture's pixels.
-
-    hotcoco refuses negative counts and sums above height × width; that a sum isn't below it shows where the codes
-    are refused on a picture of one pixel less.
-    """
-    height, width = size
-    if not all(type(rle) is dict and len(rle) == 2 and rle.get("size") == [height, width] for rle in rles):
-        return False
-    texts = [rle.get("counts") for rle in rles]
-    if not all(type(text) is str and text and text[-1] < LAST for text in texts):
-        return False
-    joined = "".join(texts)
-    if not joined.isascii() or joined.encode().translate(None, SYMBOLS):
-        return False
-    try:
-        codes.area(list(rles))
-    except (ValueError, TypeError, OverflowError):
-        return False
-    smaller = [height * width - 1, 1]
-    for text in texts:
-        try:
-            codes.area({"size": smaller, "counts": text})
-        except ValueError:
-            continue
-        return False
-    return True
-
-
 def _coded(rles: Sequence[Any], size: Size) -> list[Rle] | None:
     """Run-length codes as compressed ones; None if one doesn't hold."""
     height, width = size
+    if not all(type(rle) is dict and len(rle) == 2 and rle.get("size") == [height, width] for rle in rles):
+        return None
     found = list(rles)
     for i, rle in enumerate(rles):
-        counts = rle.get("counts") if type(rle) is dict else None
+        counts = rle.get("counts")
         if type(counts) is list:
             if set(map(type, counts)) != {int} or min(counts) < 0 or sum(counts) != height * width:
                 return None
-            if rle.get("size") != [height, width]:
-                return None
-            text = codes.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
+            text = codes.frPyObjects(rle, height, width)["counts"]
             found[i] = {"size": [height, width], "counts": text.decode()}
-    return found if all_hold(found, size) else None
+    return found if all_hold([rle.get("counts") for rle in found], height * width) else None
 
 
 def _drawn(outlines: Sequence[list[Any]], size: Size) -> list[Rle] | None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from report_scene import HOSTILE, HOSTILE_CLASS, document, entries_of, instances, scene
 
 from apiece.errors import DataError
@@ -240,6 +242,69 @@ def test_a_document_of_nothing_but_a_ledger_still_makes_a_page(
     Page(page_of({}, *diagnosed[1:]))
     junk = dict.fromkeys(diagnosed[0], "junk")
     Page(page_of(junk, *diagnosed[1:]))
+
+
+JUNK = st.sampled_from(
+    [
+        None,
+        float("nan"),
+        float("inf"),
+        -1e308,
+        10**30,
+        True,
+        "",
+        "junk",
+        HOSTILE,
+        [],
+        {},
+        [None],
+        {"value": "x"},
+        -1,
+        0,
+    ]
+)
+
+
+def leaves(given: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of everything in a document, containers too."""
+    items = given.items() if isinstance(given, dict) else enumerate(given) if isinstance(given, list) else ()
+    return [path, *(deeper for key, value in items for deeper in leaves(value, (*path, key)))]
+
+
+def replaced(given: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    copy = dict(given) if isinstance(given, dict) else list(given)
+    copy[path[0]] = replaced(given[path[0]], path[1:], value)
+    return copy
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_part_may_be_anything(
+    data: st.DataObject, diagnosed: tuple[dict[str, Any], Subject, Ledger]
+) -> None:
+    given_document, subject, entries = diagnosed
+    for _ in range(data.draw(st.integers(1, 4))):
+        paths = [path for path in leaves(given_document) if path]
+        given_document = replaced(given_document, data.draw(st.sampled_from(paths)), data.draw(JUNK))
+    text = page_of(given_document, subject, entries)
+    Page(text)
+    assert "<script>alert" not in text
+
+
+def test_every_text_of_a_document_is_inert(diagnosed: tuple[dict[str, Any], Subject, Ledger]) -> None:
+    given_document, subject, entries = diagnosed
+    for path in leaves(given_document):
+        found: Any = diagnosed[0]
+        for key in path:
+            found = found[key]
+        if isinstance(found, str) and path[-1] != "kind":
+            given_document = replaced(given_document, path, HOSTILE)
+    page = Page(page_of(given_document, subject, entries))
+    assert page.shown.count("<script>alert(1)</script>") > 40
+    assert len(page.of("script")) == 2
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
 
 
 def test_no_objects_at_all(tmp_path: Path) -> None:

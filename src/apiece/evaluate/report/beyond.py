@@ -74,7 +74,7 @@ def _promise(one: Mapping[str, Any], common: str) -> str:
         facts.append((key, f"{100 * value:g} %" if value is not None else safe(words(one.get(key)))))
     n = number(one.get("n"))
     unit = words(one.get("unit"))
-    plural = f" {unit}{'' if n == 1 else 's'}" if unit else ""
+    plural = f" {safe(unit)}{'' if n == 1 else 's'}" if unit else ""
     facts.append(("rests on", f"{n:,.0f}{plural}" if n is not None else ""))
     limit = number(one.get("threshold"))
     facts.append(("threshold", f"{limit:.4g}" if limit is not None else ""))

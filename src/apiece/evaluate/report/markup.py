@@ -166,8 +166,12 @@ def _cell(cell: Cell) -> str:
 
 
 def section(key: str, title: str, body: str, lead: str = "") -> str:
-    """A part of the page, which the contents list links to."""
-    intro = f'<p class="lead">{lead}</p>' if lead else ""
+    """A part of the page, which the contents list links to.
+
+    body  markup.
+    lead  plain text.
+    """
+    intro = f'<p class="lead">{safe(lead)}</p>' if lead else ""
     head = f'<h2 id="{key}-title">{safe(title)}</h2>'
     return f'<section id="{key}" aria-labelledby="{key}-title">{head}{intro}{body}</section>'
 

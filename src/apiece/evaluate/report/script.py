@@ -109,7 +109,8 @@ SCRIPT = """
   };
   for (const table of all("table[data-sortable]")) {
     const heads = all("thead th", table), live = document.createElement("p");
-    live.className = "dim"; live.setAttribute("role", "status"); live.setAttribute("aria-live", "polite");
+    live.className = "live dim"; live.setAttribute("role", "status"); live.setAttribute("aria-live", "polite");
+    table.closest(".scroll").after(live);
     heads.forEach((head, column) => {
       const button = head.querySelector(".sort");
       if (!button) return;
@@ -123,7 +124,6 @@ SCRIPT = """
         const way = next === "ascending" ? 1 : -1, body = table.tBodies[0];
         Array.from(body.rows).map((row) => [key(row, column), row])
           .sort((a, b) => compare(a[0], b[0], way)).forEach((pair) => body.append(pair[1]));
-        if (!live.isConnected) table.closest(".scroll").after(live);
         live.textContent = "Sorted by " + button.textContent.trim() + ", " + next + ".";
       });
     });

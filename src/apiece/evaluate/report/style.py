@@ -2,10 +2,10 @@
 
 LIGHT = """--ink: #1c2430; --dim: #566070; --ground: #f6f8fa; --card: #ffffff; --line: #d9dfe6; --soft: #eef2f6;
   --accent: #1f5f9e; --more: #b85c00; --less: #1c6fb0; --bar: #5c7690; --flag: #a3123a; --warn: #7a4f00;
-  --grid: #e6eaef; --press: #1f5f9e; --pressed: #ffffff;"""
+  --grid: #e6eaef; --edge: #7d8999; --press: #1f5f9e; --pressed: #ffffff;"""
 DARK = """--ink: #e4e9ef; --dim: #a3aebb; --ground: #10141a; --card: #181e26; --line: #303a46; --soft: #202833;
   --accent: #86baf0; --more: #f0a04b; --less: #62b0ec; --bar: #8198b0; --flag: #ff8aa2; --warn: #f0c060;
-  --grid: #28313c; --press: #86baf0; --pressed: #10141a;"""
+  --grid: #28313c; --edge: #66758a; --press: #86baf0; --pressed: #10141a;"""
 
 STYLE = (
     f":root {{ color-scheme: light dark; {LIGHT} }}\n"
@@ -41,6 +41,7 @@ h3 { font-size: 1.05rem; line-height: 1.3; margin: 2rem 0 .4rem; }
 h2 + h3 { margin-top: 0; }
 p { margin: 0 0 .8rem; max-width: 46rem; }
 .lead { color: var(--dim); }
+.live:empty { margin: 0; }
 .dim { color: var(--dim); font-weight: 400; }
 .absent { color: var(--dim); border-left: 3px solid var(--line); padding-left: .8rem; }
 .card, .tile { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .9rem
@@ -116,7 +117,7 @@ html:not(.scripts) .sort { pointer-events: none; }
   30rem; }
 
 button, select, input { font: inherit; color: inherit; }
-.chip, .only, .plain { background: var(--card); border: 1px solid var(--line); border-radius: 1rem; cursor:
+.chip, .only, .plain { background: var(--card); border: 1px solid var(--edge); border-radius: 1rem; cursor:
   pointer; padding: .2rem .75rem; min-height: 2rem; line-height: 1.3; }
 .only { font-size: .76rem; padding: 0 .55rem; min-height: 1.5rem; font-weight: 400; color: var(--dim); }
 .plain { border-radius: .35rem; }
@@ -130,7 +131,7 @@ button, select, input { font: inherit; color: inherit; }
 .field .label, .field label { display: block; font-size: .82rem; color: var(--dim); margin-bottom: .25rem; }
 .grow { flex: 1 1 12rem; }
 .chips { display: flex; flex-wrap: wrap; gap: .4rem; }
-select, input[type=search] { background: var(--ground); border: 1px solid var(--line); border-radius: .35rem;
+select, input[type=search] { background: var(--ground); border: 1px solid var(--edge); border-radius: .35rem;
   padding: .25rem .5rem; min-height: 2.1rem; width: 100%; max-width: 24rem; }
 .toggles { gap: .3rem 1.3rem; font-size: .9rem; }
 .toggles label { display: flex; gap: .4rem; align-items: center; min-height: 1.8rem; }
@@ -203,8 +204,9 @@ details > summary { cursor: pointer; color: var(--accent); font-size: .9rem; pad
 details .scroll, details .glossary { margin: .6rem 0 1rem; }
 section > details { margin-bottom: .3rem; }
 
-.flag { display: inline-block; font-weight: 500; color: var(--flag); border: 1px solid currentcolor;
-  border-radius: .25rem; padding: 0 .35rem; font-size: .76rem; line-height: 1.5; margin: 0 .25rem .15rem 0; white-space: nowrap; }
+.flag { display: inline-block; color: var(--flag); border: 1px solid currentcolor; border-radius: .25rem;
+  font-weight: 500; font-size: .76rem; line-height: 1.5; padding: 0 .35rem; margin: 0 .25rem .15rem 0;
+  white-space: nowrap; }
 .flag.warn { color: var(--warn); }
 .flag.good { color: var(--less); }
 .promises { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); }

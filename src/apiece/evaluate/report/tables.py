@@ -147,12 +147,12 @@ def costs(document: Mapping[str, Any]) -> str:
     notes = "".join(f"<li>{safe(note)}</li>" for note in texts(given.get("notes")))
     after = f"<p>{' '.join(sentences)}</p>" if sentences else ""
     after += f'<ul class="notes">{notes}</ul>' if notes else ""
-    after += _precision(document)
+    after += _tide(document, given) + _precision(document)
     lead = (
         "Each kind repaired by itself, the rest left as it is. Gains of different kinds do not add up. Ranges are "
         "bootstrap intervals over pictures or groups."
     )
-    return section("costs", "What each kind costs", shown + after + _tide(document, given), lead)
+    return section("costs", "What each kind costs", shown + after, lead)
 
 
 def _precision(document: Mapping[str, Any]) -> str:
@@ -245,7 +245,7 @@ def options(document: Mapping[str, Any]) -> str:
     by = MEASURES.get(objective, (objective, 0))[0]
     lead = (
         "Each option was replayed on the stored candidates, and judged on pictures that did not choose it. "
-        f"Effects are changes against today{f'; ranked by {safe(by)}' if by else ''}. An interval that holds 0 says "
+        f"Effects are changes against today{f'; ranked by {by}' if by else ''}. An interval that holds 0 says "
         "that the option may change nothing."
     )
     return section("options", "What each option would change", "".join(parts), lead)
