@@ -17,12 +17,12 @@ from apiece.evaluate.causes import causes
 from apiece.evaluate.counting import counting
 from apiece.evaluate.definitions import definitions as definitions_of_averages
 from apiece.evaluate.diagnosis import Diagnosis, Part, Progress, Settings
+from apiece.evaluate.kinds import sentences
 from apiece.evaluate.ledger import Ledger, ledger
 from apiece.evaluate.notes import notes_of
 from apiece.evaluate.operating import OperatingPoint, select
 from apiece.evaluate.options.sweep import sweep_of
 from apiece.evaluate.overlaps import Overlaps, overlaps_of
-from apiece.evaluate.report.kinds import sentences
 from apiece.evaluate.scenes import Kind, Scenes
 from apiece.evaluate.subject import Subject
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apiece.errors import UsageError, did_you_mean
+from apiece.evaluate.kinds import OF_PREDICTIONS
 from apiece.evaluate.ledger import KINDS
 
 RELATIONS: Mapping[str, Callable[[float, float], bool]] = {
@@ -18,7 +19,6 @@ RELATIONS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 CONDITION = re.compile(r"\s*([A-Za-z]\w*)\s*(>=|<=|>|<)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(%?)\s*")
-OF_PREDICTIONS = frozenset({"duplicate", "spurious"})
 
 FIGURES: Mapping[str, str] = {
     "count_bias": "(predicted - true) / true, over all pictures; negative where too few are counted",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from apiece.evaluate.kinds import OF_PREDICTIONS
 from apiece.evaluate.ledger import KINDS
 
 WHAT = {
@@ -17,7 +18,6 @@ WHAT = {
     "spurious": "false alarms",
     "missed": "missed",
 }
-OF_PREDICTIONS = frozenset({"duplicate", "spurious"})
 
 
 def verdict(document: Mapping[str, Any]) -> list[str]:
@@ -37,7 +37,7 @@ def _count(document: Mapping[str, Any]) -> str:
         side = "too many" if off > 0 else "too few"
         net = (
             f"{predicted:,} objects were counted on {where} where there are {true:,}, {abs(off):,} {side} "
-            f"({100 * off / true:+.1f} %)"
+            f"({signed(100 * off / true)} %)"
         )
     else:
         net = f"{predicted:,} objects were counted on {where}, as many as there are"
@@ -74,6 +74,11 @@ def _failures(document: Mapping[str, Any]) -> str:
             f"; repairing what is {dearest['kind']} would raise AP50 most ({dearest['AP50']['value']:+.3f})"
         )
     return f"{sentence}."
+
+
+def signed(value: float) -> str:
+    """A number with its sign, a minus sign where it is negative."""
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def _told(kind: str, size: int, document: Mapping[str, Any]) -> str:

@@ -27,8 +27,8 @@ from apiece.evaluate.options.effects import Effect, Outcome, effect, outcome
 from apiece.evaluate.options.folds import FEWEST_IMAGES, halves
 from apiece.evaluate.options.ranking import Ranking, ranking
 from apiece.evaluate.options.replayed import Replayed, composed, replay
-from apiece.evaluate.options.setting import Setting, told, written
 from apiece.evaluate.options.sentences import AFTER, sentence
+from apiece.evaluate.options.setting import Setting, told, written
 from apiece.evaluate.options.sweep import PER_CLASS
 from apiece.evaluate.overlaps import Overlaps
 from apiece.evaluate.scenes import Key

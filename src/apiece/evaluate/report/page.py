@@ -9,10 +9,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from apiece.errors import DataError
+from apiece.evaluate.kinds import sentences
 from apiece.evaluate.ledger import Ledger
 from apiece.evaluate.report import beyond, counts, plots, tables
 from apiece.evaluate.report.gallery import Gallery
-from apiece.evaluate.report.kinds import sentences
 from apiece.evaluate.report.markup import embedded, name, safe
 from apiece.evaluate.report.reading import part, rows, words
 from apiece.evaluate.report.script import SCRIPT

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from apiece.evaluate.kinds import ERRORS
 from apiece.evaluate.report.charts import Scale
-from apiece.evaluate.report.kinds import ERRORS
 from apiece.evaluate.report.markup import (
     NONE,
     Cell,
