@@ -99,8 +99,16 @@ def test_just_enough_units_give_one() -> None:
 
 def test_draws_that_are_undefined_are_left_out() -> None:
     made = resamples(10, draws=4)
-    interval = made.interval(0.5, np.array([np.nan, 0.5, np.nan, 0.5]))
-    assert (interval.low, interval.high) == (0.5, 0.5)
+    interval = made.interval(0.5, np.array([np.nan, 0.4, np.nan, 0.6]))
+    assert interval == made.interval(0.5, np.array([0.4, 0.6]))
+    assert 0.4 <= interval.low < interval.high <= 0.6
+
+
+def test_draws_without_spread_give_no_interval() -> None:
+    made = resamples(10, draws=4)
+    interval = made.interval(0.5, np.full(4, 0.5))
+    assert np.isnan(interval.low)
+    assert np.isnan(interval.high)
     assert math.isnan(made.interval(0.5, np.full(4, np.nan)).low)
 
 

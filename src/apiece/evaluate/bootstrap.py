@@ -19,7 +19,7 @@ FEWEST = 5  # units below which no interval is given
 
 
 class Interval(NamedTuple):
-    """A figure with the interval that a bootstrap gives; low and high are NaN where there are too few units."""
+    """A figure with the interval that a bootstrap gives; low and high are NaN where there are too few units, or no spread."""
 
     value: float
     low: float
@@ -51,9 +51,12 @@ class Resamples:
         return sums.reshape(len(self.weights), *np.shape(values)[1:])
 
     def interval(self, value: float, draws: Float64) -> Interval:
-        """The percentile interval of a figure from its values in the draws (B,); NaN draws are left out."""
+        """The percentile interval of a figure from its values in the draws (B,); NaN draws are left out.
+
+        Draws that all say the same give none: that nothing else was seen on a few images doesn't make it sure.
+        """
         known = draws[~np.isnan(draws)]
-        if not self.enough or not known.size:
+        if not self.enough or not known.size or known.min() == known.max():
             return Interval(value, float("nan"), float("nan"))
         low, high = np.quantile(known, [(1 - self.level) / 2, (1 + self.level) / 2])
         return Interval(value, float(low), float(high))

@@ -106,12 +106,15 @@ def _add(collector: Collector, page: Page, where: str, row: Any, shares: bool) -
 
 
 def _in_shares(lists: Iterator[list[Any]]) -> bool:
-    """Whether boxes are there and none reaches beyond 1."""
+    """Whether boxes are there and neither they nor outlines reach beyond 1."""
     largest = -1.0
     for rows in lists:
         for row in rows:
             box = row.get("box") if isinstance(row, Mapping) else None
-            sides = box.values() if isinstance(box, Mapping) else ()
-            numeric = [abs(value) for value in sides if isinstance(value, int | float)]
-            largest = max([largest, *numeric])
+            if not isinstance(box, Mapping):
+                continue
+            segments = row.get("segments")
+            drawn = segments.values() if isinstance(segments, Mapping) else ()
+            values = [*box.values(), *(value for side in drawn if isinstance(side, list) for value in side)]
+            largest = max([largest, *(abs(value) for value in values if isinstance(value, int | float))])
     return 0 <= largest <= 1

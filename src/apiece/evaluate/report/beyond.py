@@ -31,7 +31,7 @@ def point_in_words(point: Mapping[str, Any], threshold: Any) -> str:
     limit = number(point.get("threshold"))
     limit = number(threshold) if limit is None else limit
     told = [] if limit is None else [f"score ≥ {limit:g}"]
-    own = point.get("thresholds")
+    own = part(point, "thresholds")
     if own:
         told.append(f"{len(own)} class{'' if len(own) == 1 else 'es'} with thresholds of their own")
     nms = part(point, "nms")
