@@ -199,10 +199,11 @@ def _shared_pixels(rles: Sequence[dict[str, Any]], areas: Float64, first: Int64,
     begins = np.flatnonzero(np.diff(first, prepend=-1))
     ends = [*begins[1:].tolist(), len(first)]
     partners = second.tolist()
+    crowds = np.ones(len(first), np.bool_)
     for begin, end, one in zip(begins.tolist(), ends, first[begins].tolist(), strict=True):
         others = [rles[other] for other in partners[begin:end]]
         # With crowds as partners this is the shared part of the first, which times its area is a whole number.
-        share[begin:end] = codes.iou([rles[one]], others, np.ones(end - begin, np.bool_))[0]
+        share[begin:end] = codes.iou([rles[one]], others, crowds[begin:end])[0]
     pixels: Float64 = np.rint(share * areas[first])
     return pixels
 

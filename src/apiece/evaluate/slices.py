@@ -432,7 +432,7 @@ def _different(figures: Float64, units: Int64, compared: Bool) -> Float64:
     error = np.sqrt(square.sum(axis=2) / np.maximum(number - 1, 1))
     # Where every draw says the same (all found, of few), its own spread is not known.
     varies = np.nan_to_num(np.ptp(np.where(known, figures[:, :, 1:], figures[:, :, :1]), axis=2)) > 0
-    usable = compared & (units >= FEWEST)[:, None] & varies & ~np.isnan(difference[:, :, 0])
+    usable = compared & (units >= FEWEST)[:, None] & varies & (error > 0) & ~np.isnan(difference[:, :, 0])
     statistic = np.where(usable, np.abs(difference[:, :, 0]), 0) / np.where(usable, error, 1)
     raw = 2 * stdtr(np.maximum(units - 1, 1)[:, None].astype(np.float64), -statistic)
     corrected = np.full(raw.shape, np.nan)

@@ -30,6 +30,7 @@ NMS_IOUS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 CAPS = (1000, 500, 300, 200, 100, 50, 20, 10, 5)
 AREAS = tuple(round(2 ** (step / 2)) for step in range(2, 33))  # 2 to 65536 pixels, by steps of √2
 CONVEXITIES, GAPS = (0.95, 0.9, 0.85), (0, 2, 4)
+MOST_MASKS, MOST_PIXELS = 3000, 2e7  # that are merged and split to judge these options
 SOLIDITIES, RATIOS = (0.8, 0.85, 0.9, 0.95), (1.5, 0.0)
 JUDGED_AT = np.array([0.5, 0.75])  # IoUs by whose mean AP a setting is chosen
 
@@ -107,7 +108,7 @@ def of_thresholds(case: Case) -> Iterator[Chooser]:
     if len(case.overlaps.scenes.classes) > 1:
         for criterion, by in (("f1", "of best F1"), ("bias", "of no bias of the count")):
 
-            def choose_each(part: Bool, criterion: Criterion = criterion) -> Setting | None:  # type: ignore[assignment]
+            def choose_each(part: Bool, criterion: Criterion = criterion) -> Setting | None:
                 limit, own = swept.of(part).thresholds(criterion)
                 if limit is None:
                     return None
@@ -178,8 +179,20 @@ class PointLosses:
         self._judge = Judge(case, self._overlaps)
 
     def __call__(self, points: Sequence[OperatingPoint]) -> Losses:
+        """The losses of operating points whose thresholds are the baseline's."""
         limit = unlimited if self._case.objective == "ap" else (lambda point: point)
         return self._judge([select(self._overlaps, limit(point)).kept for point in points])
+
+
+def affordable(overlaps: Overlaps, kept: Bool, seed: int) -> Bool:
+    """bool (images,), images at random whose candidates `kept` (P,) are few and small enough to merge and split."""
+    images, count = overlaps.scenes.predicted.images[kept], len(overlaps.scenes.image_ids)
+    order = np.random.default_rng(seed).permutation(count)
+    masks = np.cumsum(np.bincount(images, minlength=count)[order])
+    pixels = np.cumsum(np.bincount(images, overlaps.predicted_areas[kept], count)[order])
+    chosen = np.zeros(count, np.bool_)
+    chosen[order[(masks <= MOST_MASKS) & (pixels <= MOST_PIXELS)]] = True
+    return chosen
 
 
 def of_masks(case: Case) -> Iterator[Chooser]:
@@ -243,11 +256,18 @@ class Judge:
         changed = np.array([np.count_nonzero(kept != sets[0]) for kept in sets])
         if self._case.objective == "ap":
             found = [verdicts(self._overlaps, kept, ious=JUDGED_AT).verdict for kept in sets]
-            return Losses(
-                lambda part: np.array([-precision_on(self._overlaps, one, part) for one in found]), changed
-            )
+
+            def of_ranking(part: Bool) -> Float64:
+                return -np.array([precision_on(self._overlaps, one, part) for one in found])
+
+            return Losses(of_ranking, changed)
         by_image = np.array([self._by_image(kept) for kept in sets])
-        return Losses(lambda part: by_image[:, part].sum(axis=1), changed)
+
+        def of(part: Bool) -> Float64:
+            total: Float64 = by_image[:, part].sum(axis=1)
+            return total
+
+        return Losses(of, changed)
 
     def _by_image(self, kept: Bool) -> Float64:
         if self._case.objective == "mae":

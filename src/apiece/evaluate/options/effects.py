@@ -97,6 +97,7 @@ def effect(changed: Outcome, baseline: Outcome, draws: Resamples) -> Effect:
         ]
     )
     images = draws.weights.sum(axis=1)
+    images[images == 0] = np.nan  # a draw without an image says nothing
     drawn = draws.sums(columns) / images[:, None]
     figures = [
         draws.interval(float(value), drawn[:, i]) for i, value in enumerate(columns.mean(axis=0).tolist())

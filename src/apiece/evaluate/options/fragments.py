@@ -113,7 +113,7 @@ def _merged(
                 heap.append((-value, a, b))
     heapq.heapify(heap)
     nodes = dict(crops)
-    parts = {p: (p,) for p in crops}
+    parts: dict[int, tuple[int, ...]] = {p: (p,) for p in crops}
     following = max(crops, default=0) + 1
     while heap:
         _, a, b = heapq.heappop(heap)

@@ -165,9 +165,14 @@ def _objects(
 
 
 def _joined(first: Objects, second: Objects) -> Objects:
-    def both(a: NDArray[np.generic], b: NDArray[np.generic]) -> NDArray[np.generic]:
-        return np.concatenate([a, b])
-
-    columns = ("images", "labels", "scores", "crowd", "boxes", "segm_areas", "bbox_areas")
-    joined = {name: both(getattr(first, name), getattr(second, name)) for name in columns}
-    return replace(first, masks=first.masks + second.masks, **joined)
+    return replace(
+        first,
+        images=np.concatenate([first.images, second.images]),
+        labels=np.concatenate([first.labels, second.labels]),
+        scores=np.concatenate([first.scores, second.scores]),
+        crowd=np.concatenate([first.crowd, second.crowd]),
+        boxes=np.concatenate([first.boxes, second.boxes]),
+        masks=first.masks + second.masks,
+        segm_areas=np.concatenate([first.segm_areas, second.segm_areas]),
+        bbox_areas=np.concatenate([first.bbox_areas, second.bbox_areas]),
+    )

@@ -128,4 +128,5 @@ def _influence(
     found = np.bincount(images, share / number, len(true))
     known = np.maximum(positives, 1)
     area = np.bincount(labels, flags * precision[at] / number, len(positives))
-    return found - (true * (area / known)).sum(axis=1)
+    derivative: Float64 = found - (true * (area / known)).sum(axis=1)
+    return derivative

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from apiece.evaluate.options.choosers import (
     Case,
     Chooser,
     Objective,
+    affordable,
     of_calibration,
     of_masks,
     of_rules,
@@ -34,6 +35,7 @@ from apiece.evaluate.overlaps import Overlaps
 from apiece.evaluate.scenes import Key
 
 Bool = NDArray[np.bool_]
+MASK_OPTIONS = (("fragments", "Merging of fragments"), ("watershed", "Splitting by watershed"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,26 +186,17 @@ def options(
     part = halves(true, groups, seed)
     weights = resamples(images, groups, draws, seed, level)
     case = Case(overlaps, baseline, before.selection, objective, cost_miss, cost_false, rule.found, scored)
-    measured = _Measured(case, rule, before, entries)
     left_out = list(_left_out(case))
-    judged: list[Option] = []
-    for chooser in _choosers(case):
-        everything, first, second = (
-            chooser.choose(images_that_choose)
-            for images_that_choose in (np.ones(images, np.bool_), part, ~part)
-        )
-        if everything is None or first is None or second is None:
-            left_out.append(
-                (chooser.name, chooser.label, "a half of the images has no prediction to choose by.")
-            )
-            continue
-        if everything == start:
-            reason = "no other setting is better on these images."
-            left_out.append((chooser.name, chooser.label, reason))
-            continue
-        # What the second part chose is judged on the first.
-        change = effect(measured(chooser, second, first, part), measured.baseline, weights)
-        judged.append(_option(case, chooser, everything, (first, second), change))
+    measured = _Measured(case, rule, before, entries)
+    judged = list(_judged(measured, _choosers(case), part, weights, left_out))
+    if overlaps.kind == "segm":
+        chosen = affordable(overlaps, before.selection.kept, seed)
+        if chosen.sum() >= FEWEST_IMAGES:
+            measured, drawn = _within(measured, chosen), _drawn(weights, groups, chosen)
+            judged += _judged(measured, of_masks(measured.case), part[chosen], drawn, left_out, images)
+        else:
+            why = f"masks are so many or large that fewer than {FEWEST_IMAGES} images could be tried."
+            left_out += [(name, label, why) for name, label in MASK_OPTIONS]
     ranked = sorted(judged, key=lambda option: _order(option, objective))
     final = tuple(replace(option, rank=place) for place, option in enumerate(ranked, start=1))
     note = _note(images, units if groups is not None else None, part, weights, chosen_here)
@@ -226,8 +219,35 @@ def _choosers(case: Case) -> Iterator[Chooser]:
     yield from of_rules(case)
     if case.scored and len(scores) > 1:
         yield from of_calibration(case)
-    if case.overlaps.kind == "segm":
-        yield from of_masks(case)
+
+
+def _judged(
+    measured: _Measured,
+    choosers: Iterable[Chooser],
+    part: Bool,
+    weights: Resamples,
+    left_out: list[tuple[str, str, str]],
+    of: int | None = None,
+) -> Iterator[Option]:
+    """Each option chosen and judged; those that can't be join `left_out`.
+
+    of  how many images there are, where these are some of them.
+    """
+    start = Setting(measured.case.baseline)
+    for chooser in choosers:
+        everything, first, second = (
+            chooser.choose(images) for images in (np.ones(len(part), np.bool_), part, ~part)
+        )
+        if everything is None or first is None or second is None:
+            why = "a half of the images has no prediction to choose by."
+        elif everything == start:
+            why = "no other setting is better on these images."
+        else:
+            # What the second part chose is judged on the first.
+            change = effect(measured(chooser, second, first, part), measured.baseline, weights)
+            yield _option(measured.case, chooser, everything, (first, second), change, of)
+            continue
+        left_out.append((chooser.name, chooser.label, why))
 
 
 def _left_out(case: Case) -> Iterator[tuple[str, str, str]]:
@@ -239,25 +259,25 @@ def _left_out(case: Case) -> Iterator[tuple[str, str, str]]:
     if not case.scored:
         yield "cap", "Cap", "predictions have no scores, so that none comes first."
     if case.overlaps.kind != "segm":
-        yield "fragments", "Merging of fragments", "boxes are compared; merging needs masks."
-        yield "watershed", "Splitting by watershed", "boxes are compared; splitting needs masks."
+        for name, label in MASK_OPTIONS:
+            yield name, label, "boxes are compared; this needs masks."
 
 
 class _Measured:
     """Outcomes of replays; those that are the baseline's are not computed again."""
 
     def __init__(self, case: Case, rules: Rules, before: Replayed, entries: Ledger) -> None:
-        self._case, self._rules, self._before = case, rules, before
+        self.case, self.rules, self.before = case, rules, before
         self._start = Setting(case.baseline)
         self._ranking = self._ranked(before)
         self.baseline = outcome(entries, self._ranking, case.miss, case.false)
 
     def __call__(self, chooser: Chooser, here: Setting, elsewhere: Setting, part: Bool) -> Outcome:
         """The outcome of one setting on the images `part` (images,) and of another on the others."""
-        overlaps = self._case.overlaps
+        overlaps = self.case.overlaps
 
         def replayed(setting: Setting) -> Replayed:
-            before = self._before
+            before = self.before
             same = setting.ranks_as(self._start) or setting.changes_masks
             ranked = before.ranked if same else None
             if chooser.pool is None:
@@ -270,24 +290,46 @@ class _Measured:
         made = composed(replayed(here), replayed(elsewhere), part)
         same = here.ranks_as(self._start) and elsewhere.ranks_as(self._start)
         rank = self._ranking if same else self._ranked(made)
-        entries = ledger(made.overlaps, made.selection, self._rules)
-        return outcome(entries, rank, self._case.miss, self._case.false)
+        entries = ledger(made.overlaps, made.selection, self.rules)
+        return outcome(entries, rank, self.case.miss, self.case.false)
 
     def _ranked(self, made: Replayed) -> Ranking | None:
-        if not self._case.scored:
+        if not self.case.scored:
             return None
         return ranking(made.overlaps, made.ranked, made.selection.scores)
 
 
+def _within(measured: _Measured, chosen: Bool) -> _Measured:
+    """The same case on some images alone."""
+    if chosen.all():
+        return measured
+    case = replace(measured.case, overlaps=measured.case.overlaps.only(np.flatnonzero(chosen)))
+    before = replay(case.overlaps, Setting(case.baseline))
+    case = replace(case, selection=before.selection)
+    return _Measured(case, measured.rules, before, ledger(case.overlaps, before.selection, measured.rules))
+
+
+def _drawn(weights: Resamples, groups: Sequence[str] | None, chosen: Bool) -> Resamples:
+    """The draws of some images alone."""
+    units = int(chosen.sum()) if groups is None else len(set(np.asarray(groups)[chosen].tolist()))
+    return replace(weights, weights=weights.weights[:, chosen], units=units)
+
+
 def _option(
-    case: Case, chooser: Chooser, setting: Setting, folds: tuple[Setting, Setting], change: Effect
+    case: Case,
+    chooser: Chooser,
+    setting: Setting,
+    folds: tuple[Setting, Setting],
+    change: Effect,
+    of: int | None,
 ) -> Option:
     images = len(case.overlaps.scenes.image_ids)
     main = objective_of(change, case.objective)
     measurable = bool(main.low > 0 or main.high < 0)
     helps = measurable and (main.value > 0) == (case.objective == "ap")
     words = told(setting, case.baseline, case.overlaps.scenes.classes)
-    said = sentence(words, change, case.objective, measurable)
+    within = f"; tried on {images:,} of {of:,} images" if of is not None and images < of else ""
+    said = sentence(words, change, case.objective, measurable, within)
     return Option(
         chooser.name, chooser.label, setting, folds, change, images, images, measurable, helps, 0, said
     )

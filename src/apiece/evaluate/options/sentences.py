@@ -13,7 +13,11 @@ AFTER = {"mae": "MAE", "gross": "gross", "ap": "AP", "cost": "cost"}  # the effe
 
 
 def sentence(
-    words: str, change: Effect, objective: Literal["mae", "gross", "ap", "cost"], measurable: bool
+    words: str,
+    change: Effect,
+    objective: Literal["mae", "gross", "ap", "cost"],
+    measurable: bool,
+    within: str = "",
 ) -> str:
     """Such as "Threshold 0.62 instead of 0.50: 0.80 fewer objects wrong per image (0.50 to 1.10), AP unchanged."."""
     main: Interval = getattr(change, AFTER[objective])
@@ -31,7 +35,7 @@ def sentence(
             parts.append(_changed(change.AP, "ap"))
         else:
             parts.append("AP unchanged" if change.AP.value == 0 else "no measurable effect on AP")
-    return f"{words[:1].upper()}{words[1:]}: {', '.join(parts)}."
+    return f"{words[:1].upper()}{words[1:]}: {', '.join(parts)}{within}."
 
 
 def _changed(figure: Interval, objective: str) -> str:
@@ -55,7 +59,8 @@ def _not_measurable(figure: Interval, objective: str) -> str:
         "ap": "AP",
     }[objective]
     if not np.isfinite(figure.low):
-        return f"the effect on {what} is {_signed(figure.value, objective)}, with too few images or groups for an interval"
+        size = _signed(figure.value, objective)
+        return f"the effect on {what} is {size}, with too few images or groups for an interval"
     between = f"{_signed(figure.low, objective)} to {_signed(figure.high, objective)}"
     return f"no measurable effect on {what} ({between})"
 

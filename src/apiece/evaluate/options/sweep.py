@@ -6,7 +6,7 @@ matched as they are among all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -59,16 +59,24 @@ class Sweep:
         return self._where(self.labels == label, mine)
 
     def _where(self, chosen: Bool, true: Int64) -> Sweep:
-        columns = (self.scores, self.images, self.labels, self.right, self.counts, self.fit)
-        return Sweep(*(column[chosen] for column in columns), true, self.found)
+        return replace(
+            self,
+            scores=self.scores[chosen],
+            images=self.images[chosen],
+            labels=self.labels[chosen],
+            right=self.right[chosen],
+            counts=self.counts[chosen],
+            fit=self.fit[chosen],
+            true=true,
+        )
 
     def losses(self, criterion: Criterion, miss: float = 1.0, false: float = 1.0) -> tuple[Float64, Float64]:
         """What counting the first 0, 1, … R candidates costs, and what decides among equals; float64 (R + 1,) both.
 
         criterion  "f1": 1 less F1 of right predictions; "lrp": localisation recall precision error
-                   (Oksuz et al., arXiv 1807.01696, equation 1, τ = `found`, all classes together); "bias": |predicted less
-                   true objects|; "mae": sum over images of |predicted less true|; "cost": `miss` for each object not
-                   found and `false` for each prediction that is wrong.
+                   (Oksuz et al., arXiv 1807.01696, equation 1, τ = `found`, all classes together); "bias": |predicted
+                   less true objects|; "mae": sum over images of |predicted less true|; "cost": `miss` for each object
+                   not found and `false` for each prediction that is wrong.
         """
         total = int(self.true.sum())
         bias = np.abs(np.arange(len(self.scores) + 1) - total).astype(np.float64)
@@ -83,7 +91,7 @@ class Sweep:
             return miss * missed + false * wrong, np.zeros(len(bias))
         everything = np.maximum(right + wrong + missed, 1)
         if criterion == "lrp":
-            looseness = _after(np.where(self.right, 1 - self.fit, 0)) / (1 - self.found)
+            looseness = _after(np.where(self.right, 1 - self.fit, 0)) / max(1 - self.found, 1e-9)
             loss = (looseness + wrong + missed) / everything
         else:
             loss = 1 - 2 * right / np.maximum(2 * right + wrong + missed, 1)

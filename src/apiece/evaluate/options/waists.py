@@ -65,17 +65,23 @@ def cut(bitmap: Bool) -> list[Bool]:
 
     source  Vincent and Soille 1991; h-maxima after Soille, Morphological Image Analysis (2003), section 6.3.
     """
+    inside = np.pad(bitmap, 1)
+    distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5)
+    top = float(distance.max())
+    # A maximum that rises by DEPTH stands apart at one of any levels that lie closer than that.
+    levels = np.arange(0.0, 1.0, 0.9 * DEPTH) * top
+    if all(cv2.connectedComponents((distance > level).astype(np.uint8))[0] <= 2 for level in levels):
+        return [bitmap]
     from skimage.measure import label
     from skimage.morphology import reconstruction
     from skimage.segmentation import watershed
 
-    inside = np.pad(bitmap, 1)
-    distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5).astype(np.float64)
-    depth = DEPTH * distance.max()
-    raised = reconstruction(distance - depth, distance)
-    seeds = label(distance - raised >= depth - 1e-9, connectivity=2)
+    distance = distance.astype(np.float64)
+    depth = DEPTH * top
+    raised = reconstruction(distance - depth, distance)  # type: ignore[no-untyped-call]
+    seeds = label(distance - raised >= depth - 1e-9, connectivity=2)  # type: ignore[no-untyped-call]
     while seeds.max(initial=0) > 1:
-        pieces = watershed(-distance, seeds, mask=inside)
+        pieces = watershed(-distance, seeds, mask=inside)  # type: ignore[no-untyped-call]
         areas = np.bincount(pieces.ravel(), minlength=seeds.max() + 1)[1:].astype(np.float64)
         areas[areas == 0] = np.inf  # seeds that are gone
         if areas.min() >= SMALLEST * np.count_nonzero(inside):
