@@ -192,6 +192,30 @@ def augment() -> str:
     )
 
 
+def diagnose() -> str:
+    document = read("diagnose")
+    theirs = {row["case"]: row for row in document["rows"] if row["who"] == "pycocotools"}
+    rows = [
+        [
+            row["case"],
+            "`apiece diagnose --json`" if row["who"] == "apiece" else "pycocotools, AP alone",
+            f"{row['seconds']:.1f}",
+            f"{row['import_seconds']:.2f}",
+            f"{theirs[row['case']]['seconds'] / row['seconds']:.2f}×",
+            f"{row['peak_mb']:.0f}",
+        ]
+        for row in document["rows"]
+    ]
+    head = ["case", "who", "s", "of which imports", "speed, pycocotools = 1", "peak MB"]
+    large = document["large"]
+    return (
+        f"## Diagnosis: `python benchmarks/diagnose.py`\n\n{table(head, rows)}\n\n`yolact` is 100 images with real "
+        f"detections and a truth made from them; `large` is {large['images']:,} images, {large['objects']:,} objects "
+        f"and {large['detections']:,} detections with masks, made from coco128's outlines. Each in a process of its "
+        "own, one thread.\n"
+    )
+
+
 if __name__ == "__main__":
-    parts = [HEAD, masks(), segment(), tiling(), coco_reading(), million(), augment()]
+    parts = [HEAD, masks(), segment(), tiling(), coco_reading(), million(), augment(), diagnose()]
     (HERE.parent / "docs" / "benchmarks.md").write_text("\n".join(parts))

@@ -138,10 +138,11 @@ def diagnose(
         if html is not None:
             progress("writing the report")
             found.write_html(html)
-    print(json.dumps(found.to_json(), allow_nan=False) if as_json else printable(found.to_text()))
+    document = found.to_json()
+    print(json.dumps(document, allow_nan=False) if as_json else printable(found.to_text()))
     if html is not None and not as_json:
         print(f"\n{html}: the same with pictures")
-    failures = broken(conditions, figures_of(found.to_json()))
+    failures = broken(conditions, figures_of(document))
     for sentence in failures:
         typer.echo(f"FAILED: {sentence}", err=True)
     if failures:

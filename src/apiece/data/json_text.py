@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +42,26 @@ def not_json(path: Path, message: str, line: int = 0, column: int = 0, ends: boo
     )
 
 
+@contextmanager
+def resting_collector() -> Iterator[None]:
+    """Without the collector of cycles: while much is read it looks through all, again and again, and finds nothing."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 def parse_json(path: Path, data: bytes) -> Any:
     """The document in the bytes of a file; NaN and Infinity are read as floats.
 
     raises  AnnotationError as above.
     """
-    collects = gc.isenabled()
-    gc.disable()  # it would look through all that was made so far, again and again, and find nothing
     try:
-        return json.loads(data)
+        with resting_collector():
+            return json.loads(data)
     except UnicodeDecodeError as error:
         raise not_text(path, error.reason, error.start) from None
     except json.JSONDecodeError as error:
@@ -56,6 +69,3 @@ def parse_json(path: Path, data: bytes) -> Any:
         raise not_json(path, error.msg, error.lineno, error.colno, ends) from None
     except (ValueError, RecursionError) as error:
         raise not_json(path, str(error)) from None
-    finally:
-        if collects:
-            gc.enable()

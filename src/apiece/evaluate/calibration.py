@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from apiece.errors import UsageError
-from apiece.evaluate.bootstrap import FEWEST, Interval, Resamples
+from apiece.evaluate.bootstrap import Interval, Resamples
 from apiece.evaluate.overlaps import Overlaps
 from apiece.evaluate.replay import NEITHER, TRUE, verdicts
 from apiece.evaluate.scenes import Float64, Int64, Key, Kind
@@ -389,9 +389,12 @@ def _figures(cases: _Cases, draws: Resamples) -> tuple[CalibrationFigures, list[
     true, true_drawn = table(right)
     everything, nothing = slice(None), np.zeros(0)
 
-    def figures(one: slice, images: int) -> CalibrationFigures:
+    def figures(one: slice, units: int) -> CalibrationFigures:
         def interval(value: Float64, drawn: Float64) -> Interval:
-            return _interval(float(value[0]), drawn, images, draws)
+            return draws.interval(float(value[0]), drawn, units)
+
+        def distance(value: Float64, drawn: Float64) -> Interval:
+            return draws.reflected(float(value[0]), drawn, units)
 
         count, count_drawn = n[:, one].sum(axis=1), n_drawn[:, one].sum(axis=1)
         hits, hits_drawn = true[:, one].sum(axis=1), true_drawn[:, one].sum(axis=1)
@@ -414,16 +417,17 @@ def _figures(cases: _Cases, draws: Resamples) -> tuple[CalibrationFigures, list[
         )
         return CalibrationFigures(
             int(count.sum()),
-            interval(_ece(gap[:, one].sum(axis=1), count), _ece(gap_drawn[:, one].sum(axis=1), count_drawn)),
-            interval(_by_class(placed[:, one], n[:, one]), _by_class(placed_drawn[:, one], n_drawn[:, one])),
+            distance(_ece(gap[:, one].sum(axis=1), count), _ece(gap_drawn[:, one].sum(axis=1), count_drawn)),
+            distance(_by_class(placed[:, one], n[:, one]), _by_class(placed_drawn[:, one], n_drawn[:, one])),
             interval(_over(gap[:, one], n[:, one]), _over(gap_drawn[:, one], n_drawn[:, one])),
             curve,
         )
 
-    seen = np.unique(cases.labels * shape[0] + cases.images) // shape[0]
-    images_of = np.bincount(seen, minlength=classes).tolist()
-    spread = len(np.unique(cases.images))
-    return figures(everything, spread), [figures(slice(c, c + 1), images_of[c]) for c in range(classes)]
+    unit = draws.unit[cases.images]
+    seen = np.unique(cases.labels * shape[0] + unit) // shape[0]
+    units_of = np.bincount(seen, minlength=classes).tolist()
+    spread = len(np.unique(unit))
+    return figures(everything, spread), [figures(slice(c, c + 1), units_of[c]) for c in range(classes)]
 
 
 def _sums(cases: _Cases, one: slice, values: Float64) -> Float64:
@@ -483,7 +487,6 @@ def _repair(
                 d_ece(repaired[judge], cases.right[judge], cases.bins),
             )
         )
-    spread = len(np.unique(cases.images))
     # Halves apart: what the maps get wrong is opposite in the two, and would cancel if they were put together.
     weights, half_cell = draws.weights.T, on_side * cases.bins
     count = np.bincount(cases.images, minlength=images)
@@ -494,11 +497,11 @@ def _repair(
         values.append(float(np.abs(gaps.sum(axis=0)).sum() / len(scores)))
         with np.errstate(invalid="ignore"):
             drawn.append(np.abs(np.asarray(gaps.T @ weights)).sum(axis=0) / (count @ weights))
-    spread = len(np.unique(cases.images))
+    spread = len(np.unique(unit[cases.images]))
     return Repair(
-        _interval(values[0], drawn[0], spread, draws),
-        _interval(values[1], drawn[1], spread, draws),
-        _interval(values[1] - values[0], drawn[1] - drawn[0], spread, draws),
+        draws.reflected(values[0], drawn[0], spread),
+        draws.reflected(values[1], drawn[1], spread),
+        draws.interval(values[1] - values[0], drawn[1] - drawn[0], spread),
         tuple(ways),
         fit_isotonic(cases.scores, cases.right),
     ), ()
@@ -507,11 +510,6 @@ def _repair(
 def _bins(scores: Float64, bins: int) -> Int64:
     """The bin of each score in 0..1; 1 is in the last."""
     return np.minimum((scores * bins).astype(np.int64), bins - 1)
-
-
-def _interval(value: float, drawn: Float64, spread: int, draws: Resamples) -> Interval:
-    """No interval where too few images hold the figure."""
-    return draws.interval(value, drawn if spread >= FEWEST else drawn[:0])
 
 
 def _number(value: float) -> float | None:

@@ -205,18 +205,6 @@ def interval_json(interval: Interval) -> dict[str, float | None]:
     }
 
 
-def units_of(draws: Resamples) -> Int64:
-    """The unit of each image, int64 (images,), numbered from 0: images of one group share all their weights."""
-    images = draws.weights.shape[1]
-    if draws.units == images:
-        return np.arange(images)
-    some = draws.weights[:64].astype(np.int64)
-    code = np.random.default_rng(0).integers(1, 2**40, len(some))
-    key = (some * code[:, None]).sum(axis=0)
-    units: Int64 = np.unique(key, return_inverse=True)[1].astype(np.int64)
-    return units
-
-
 def costs(ledger: Ledger, draws: Resamples, scored: bool = True) -> Costs:
     """The cost of every kind of failure.
 
@@ -253,17 +241,15 @@ def costs(ledger: Ledger, draws: Resamples, scored: bool = True) -> Costs:
     number = np.bincount(entries.kind, minlength=shape[1])
 
     ap_draws, base, gains, all_gains = _precision(ledger, draws, scored)
-    unit = units_of(draws)
+    unit = draws.unit
     of_kind = _units(entries.kind.astype(np.int64), unit[entries.image], shape[1])
     of_class = _units(truth.labels[~truth.crowd], unit[truth.images[~truth.crowd]], len(scenes.classes))
     made = []
     for i, kind in enumerate(FAILURES):
-        seen = bool(of_kind[kind] >= FEWEST)
-        known = seen & (of_class >= FEWEST)
+        seen = int(of_kind[kind])
 
-        def interval(row: int, i: int = i, seen: bool = seen) -> Interval:
-            value = float(values[row, i]) + 0.0  # no -0
-            return draws.interval(value, drawn[:, row, i]) if seen else Interval(value, NAN, NAN)
+        def interval(row: int, i: int = i, seen: int = seen) -> Interval:
+            return draws.interval(float(values[row, i]) + 0.0, drawn[:, row, i], seen)  # no -0
 
         made.append(
             Cost(
@@ -278,7 +264,8 @@ def costs(ledger: Ledger, draws: Resamples, scored: bool = True) -> Costs:
                 predicted_area=interval(3),
                 area_change=interval(4),
                 by_class=tuple(
-                    _moved(draws, row, some) for row, some in zip(gains[i], known.tolist(), strict=True)
+                    _moved(draws, row, min(seen, some))
+                    for row, some in zip(gains[i], of_class.tolist(), strict=True)
                 ),
             )
         )
@@ -308,7 +295,7 @@ def _mean(table: Float64) -> Float64:
     return np.where(count > 0, mean, np.nan)
 
 
-def _moved(draws: Resamples, row: Float64, seen: bool = True) -> Interval:
+def _moved(draws: Resamples, row: Float64, seen: int | None = None) -> Interval:
     """The interval of a figure in 0..1, row[0], from draws of it, row[1:], moved to have it as their mean.
 
     Interpolated precision takes maxima, which chance raises, and the more so the fewer different images there are:
@@ -316,9 +303,9 @@ def _moved(draws: Resamples, row: Float64, seen: bool = True) -> Interval:
     """
     value, drawn = float(row[0]), row[1:]
     known = drawn[~np.isnan(drawn)]
-    if not seen or np.isnan(value) or not known.size:
+    if np.isnan(value) or not known.size:
         return Interval(value, NAN, NAN)
-    _, low, high = draws.interval(value, known + (value - known.mean()))
+    _, low, high = draws.interval(value, known + (value - known.mean()), seen)
     return Interval(value, float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1)))
 
 

@@ -21,7 +21,7 @@ DEFINITIONS = {
     "counting": (
         "Predicted - true count of each image at the operating point is its error; crowd regions are no true "
         "objects, and predictions in them count. Intervals by bootstrap over images or groups; none where a "
-        f"figure rests on fewer than {FEWEST} images."
+        f"figure rests on fewer than {FEWEST} of them."
     ),
     "counting.MAE": "Mean |error| an image.",
     "counting.RMSE": "Root of the mean squared error an image.",
@@ -222,14 +222,15 @@ def _games(ledger: Ledger, sized: ArrayLike, draws: Resamples) -> tuple[Interval
 def _classes(ledger: Ledger, true: Int64, predicted: Int64, draws: Resamples) -> tuple[ClassCounts, ...]:
     error = predicted - true
     everywhere = np.ones(len(error))
-    held = ((true > 0) | (predicted > 0)).sum(axis=0)
+    holds = (true > 0) | (predicted > 0)
+    held, unit = holds.sum(axis=0), draws.unit
     drawn = draws.sums(np.hstack([np.abs(error), error])) / draws.sums(everywhere)[:, None]
     classes = len(held)
     found = []
     for c, (key, name) in enumerate(ledger.overlaps.scenes.classes):
-        few = held[c] < FEWEST
+        units = len(np.unique(unit[holds[:, c]]))
         mae, bias = (
-            draws.interval(float(value), many[:0] if few else many)
+            draws.interval(float(value), many, units)
             for value, many in (
                 (np.abs(error[:, c]).mean(), drawn[:, c]),
                 (error[:, c].mean(), drawn[:, classes + c]),
@@ -267,11 +268,11 @@ def _densities(true: Int64, predicted: Int64, draws: Resamples) -> tuple[Density
 def _mean(values: Int64, counted: Float64, draws: Resamples) -> Interval:
     """The mean over the images that are `counted` (0 or 1; others have value 0), NaN without any."""
     sums = draws.sums(np.stack([values.astype(np.float64), counted], axis=1))
-    images = int(counted.sum())
+    images, units = int(counted.sum()), len(np.unique(draws.unit[counted > 0]))
     with np.errstate(invalid="ignore"):
         drawn = sums[:, 0] / sums[:, 1]
     value = float(values.sum() / images) if images else float("nan")
-    return draws.interval(value, drawn if images >= FEWEST else drawn[:0])
+    return draws.interval(value, drawn, units)
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apiece.core.instances import Instances
+from apiece.data.json_text import resting_collector
 from apiece.errors import UsageError, did_you_mean
 from apiece.evaluate.bootstrap import LEVEL
 from apiece.evaluate.counting import count_errors
@@ -188,13 +189,15 @@ def _ledger(entries: Ledger, truth: Int64, found: Int64) -> dict[str, Any]:
 
 
 def _classes(subject: Subject, truth: Int64, found: Int64) -> list[dict[str, Any]]:
+    true, predicted = objects(truth).sum(axis=0).tolist(), found.sum(axis=(0, 2)).tolist()
+    truths, predictions = truth.sum(axis=0), found.sum(axis=0)
     return [
         {
             "category_id": key,
             "name": name,
-            "true": int(objects(truth)[:, c].sum()),
-            "predicted": int(found[:, c].sum()),
-            "ledger": _row(truth[:, c].sum(axis=0), found[:, c].sum(axis=0)),
+            "true": true[c],
+            "predicted": predicted[c],
+            "ledger": _row(truths[c], predictions[c]),
         }
         for c, (key, name) in enumerate(subject.scenes.classes)
     ]
@@ -286,18 +289,19 @@ def diagnose_files(
 
     if progress is not None:
         progress("reading")
-    subject = subject_of_files(
-        Path(truth),
-        Path(predictions),
-        images=images,
-        format=format,
-        predictions_format=predictions_format,
-        rename=rename,
-        common=common,
-        one_class=one_class,
-        metadata=metadata,
-    )
-    unlabelled = (
-        None if live is None else live_of_file(Path(live), subject, rename=rename, one_class=one_class)
-    )
+    with resting_collector():
+        subject = subject_of_files(
+            Path(truth),
+            Path(predictions),
+            images=images,
+            format=format,
+            predictions_format=predictions_format,
+            rename=rename,
+            common=common,
+            one_class=one_class,
+            metadata=metadata,
+        )
+        unlabelled = (
+            None if live is None else live_of_file(Path(live), subject, rename=rename, one_class=one_class)
+        )
     return diagnose(subject, settings, live=unlabelled, progress=progress)

@@ -29,7 +29,7 @@ DEFINITIONS = {
     "quality": (
         "Of the pairs of a true object and the one prediction that the ledger calls matched or loose with it. "
         "Merged, split, missed and spurious objects have no pair: mask quality says nothing of them. Intervals by"
-        f" bootstrap over images or groups; none where the pairs lie on fewer than {FEWEST} images."
+        f" bootstrap over images or groups; none where the pairs lie on fewer than {FEWEST} of them."
     ),
     "quality.iou": "Mean intersection over union of the pairs.",
     "quality.boundary_iou": boundary.DEFINITIONS["boundary.iou"] + " The mean of the measured pairs.",
@@ -178,28 +178,29 @@ def _figures(
 
 def _means(value: Float64, images: Int64, group: Int64, groups: int, draws: Resamples) -> list[Interval]:
     shape = draws.weights.shape[1], groups
+    unit = draws.unit[images]
     sums = csr_array((value, (images, group)), shape=shape)
     counts = csr_array((np.ones(len(value)), (images, group)), shape=shape)
-    spread = (counts > 0).sum(axis=0)
+    spread = [len(np.unique(unit[group == g])) for g in range(groups)]
     total: Float64 = counts.sum(axis=0)
     with np.errstate(invalid="ignore"):
         mean = sums.sum(axis=0) / total
         drawn = (sums.T @ draws.weights.T) / (counts.T @ draws.weights.T)
-    return [_interval(float(mean[g]), drawn[g], int(spread[g]), draws) for g in range(groups)]
+    return [draws.interval(float(mean[g]), drawn[g], spread[g]) for g in range(groups)]
 
 
 def _medians(value: Float64, images: Int64, group: Int64, groups: int, draws: Resamples) -> list[Interval]:
-    order = np.lexsort((value, group))
+    order, unit = np.lexsort((value, group)), draws.unit[images]
     ends = np.searchsorted(group[order], np.arange(groups + 1))
     found = []
     for g in range(groups):
         some = order[ends[g] : ends[g + 1]]
-        spread = len(np.unique(images[some]))
+        spread = len(np.unique(unit[some]))
         middle = float(np.median(value[some])) if some.size else float("nan")
         drawn = np.full(len(draws.weights), np.nan)
         if spread >= FEWEST and draws.enough:
             drawn = _drawn_medians(value[some], draws.weights, images[some])
-        found.append(_interval(middle, drawn, spread, draws))
+        found.append(draws.interval(middle, drawn, spread))
     return found
 
 
@@ -218,11 +219,6 @@ def _drawn_medians(rising: Float64, weights: Float64, images: Int64) -> Float64:
     begins = np.searchsorted(which, np.arange(bins + 1))
     middle = rising[(begins[:-1] + begins[1:]) // 2]
     return np.where(half > 0, (middle[lower] + middle[upper]) / 2, np.nan)
-
-
-def _interval(value: float, drawn: Float64, spread: int, draws: Resamples) -> Interval:
-    """No interval where too few images hold the figure."""
-    return draws.interval(value, drawn if spread >= FEWEST else drawn[:0])
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:

@@ -53,7 +53,7 @@ class Objects:
     @property
     def without_mask(self) -> int:
         """How many objects have no mask."""
-        return sum(mask is None for mask in self.masks)
+        return self.masks.count(None)
 
     def areas(self, kind: Kind) -> Float64:
         """The areas by which objects are small, medium or large in this kind of evaluation."""

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from apiece.evaluate.bootstrap import FEWEST, Interval, Resamples
-from apiece.evaluate.costs import entries_of, interval_json, units_of
+from apiece.evaluate.costs import entries_of, interval_json
 from apiece.evaluate.ledger import DUPLICATE, IGNORED, KINDS, LOOSE, MATCHED, NOT_COUNTED, SPURIOUS, Ledger
 from apiece.evaluate.operating import at_border
 from apiece.evaluate.scenes import Float64, Int64, Key
@@ -307,7 +307,7 @@ def _measured(ledger: Ledger, draws: Resamples, found: Sequence[Division]) -> tu
     parts = [(division, name) for division in found for name in division.names]
     weights = np.vstack([np.ones(table.shape[1]), draws.weights])
     by_image = np.ascontiguousarray(weights.T)
-    units = _units(table, units_of(draws), len(parts))
+    units = _units(table, draws.unit, len(parts))
     figures = np.empty((len(parts), len(FIGURES), len(weights)))
     made = []
     for begin in range(0, len(parts), BLOCK):
@@ -465,9 +465,7 @@ def _slice(
 
     def interval(row: Float64) -> Interval:
         value = float(row[0])
-        if few or np.isnan(value):
-            return Interval(value, NAN, NAN)
-        return draws.interval(value, row[1:])
+        return Interval(value, NAN, NAN) if np.isnan(value) else draws.interval(value, row[1:], units)
 
     true = tallies[:kinds].sum() - tallies[IGNORED]
     return Slice(

@@ -2,7 +2,7 @@
 
 from apiece.evaluate.options.beyond import Beyond, beyond
 from apiece.evaluate.options.replayed import Replayed, replay
-from apiece.evaluate.options.report import Option, Options, apply_option, definitions, options
+from apiece.evaluate.options.report import Option, Options, apply_option, definitions, measure, options
 from apiece.evaluate.options.setting import Fragments, Setting, Watershed
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "apply_option",
     "beyond",
     "definitions",
+    "measure",
     "options",
     "replay",
 ]

@@ -30,7 +30,7 @@ NMS_IOUS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 CAPS = (1000, 500, 300, 200, 100, 50, 20, 10, 5)
 AREAS = tuple(round(2 ** (step / 2)) for step in range(2, 33))  # 2 to 65536 pixels, by steps of √2
 CONVEXITIES, GAPS = (0.95, 0.9, 0.85), (0, 2, 4)
-MOST_MASKS, MOST_PIXELS = 3000, 2e7  # that are merged and split to judge these options
+MOST_MASKS, MOST_PIXELS = 4000, 1e7  # that are merged and split to judge these options
 SOLIDITIES, RATIOS = (0.8, 0.85, 0.9, 0.95), (1.5, 0.0)
 JUDGED_AT = np.array([0.5, 0.75])  # IoUs by whose mean AP a setting is chosen
 
@@ -155,7 +155,8 @@ def of_rules(case: Case) -> Iterator[Chooser]:
     areas = [area for area in AREAS if area <= largest]
     grids.append(("min_area", "Smallest size", [replace(base, min_area=area) for area in (0, *areas)]))
     if case.scored:
-        fullest = int(np.bincount(overlaps.scenes.predicted.images[kept], minlength=1).max())
+        uncut = select(overlaps, replace(base, cap=None)).kept
+        fullest = int(np.bincount(overlaps.scenes.predicted.images[uncut], minlength=1).max())
         caps = [None, *(cap for cap in CAPS if cap < fullest)]
         grids.append(("cap", "Cap", [replace(base, cap=cap) for cap in caps]))
     grids.append(("border", "Border", [replace(base, border="drop"), replace(base, border="keep")]))
@@ -271,7 +272,8 @@ class Judge:
 
     def _by_image(self, kept: Bool) -> Float64:
         if self._case.objective == "mae":
-            return np.abs(self._tally.counted(kept) - self._tally.true).astype(np.float64)
+            off: Float64 = np.abs(self._tally.counted(kept) - self._tally.true).astype(np.float64)
+            return off
         missed, wrong = self._tally.verdicts(kept)
         miss, false = self._case.prices
         cost: Float64 = miss * missed + false * wrong

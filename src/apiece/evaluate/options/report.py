@@ -212,6 +212,35 @@ def apply_option(option: Option, overlaps: Overlaps) -> tuple[Overlaps, Selectio
     return made.overlaps, made.selection
 
 
+def measure(
+    setting: Setting,
+    overlaps: Overlaps,
+    baseline: OperatingPoint,
+    *,
+    cost_miss: float = 1.0,
+    cost_false: float = 1.0,
+    rules: Rules | None = None,
+    groups: Sequence[str] | None = None,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Effect:
+    """The effect of a setting on images that had no part in choosing it; arguments as of `options`."""
+    rule = Rules() if rules is None else rules
+    before, after = replay(overlaps, Setting(baseline)), replay(overlaps, setting)
+    outcomes = [
+        outcome(
+            ledger(made.overlaps, made.selection, rule),
+            ranking(made.overlaps, made.ranked, made.selection.scores),
+            cost_miss,
+            cost_false,
+        )
+        for made in (before, after)
+    ]
+    weights = resamples(len(overlaps.scenes.image_ids), groups, draws, seed, level)
+    return effect(outcomes[1], outcomes[0], weights)
+
+
 def _choosers(case: Case) -> Iterator[Chooser]:
     scores = np.unique(case.overlaps.scenes.predicted.scores)
     if case.scored and len(scores) > 1:

@@ -9,6 +9,7 @@ import numpy as np
 from apiece.evaluate.bootstrap import Interval
 from apiece.evaluate.options.effects import Effect
 
+NOTHING = 1e-12  # smaller changes are rounding
 AFTER = {"mae": "MAE", "gross": "gross", "ap": "AP", "cost": "cost"}  # the effect that an objective looks at
 
 
@@ -34,7 +35,7 @@ def sentence(
         if _clear(change.AP):
             parts.append(_changed(change.AP, "ap"))
         else:
-            parts.append("AP unchanged" if change.AP.value == 0 else "no measurable effect on AP")
+            parts.append("AP unchanged" if abs(change.AP.value) < NOTHING else "no measurable effect on AP")
     return f"{words[:1].upper()}{words[1:]}: {', '.join(parts)}{within}."
 
 
@@ -59,8 +60,10 @@ def _not_measurable(figure: Interval, objective: str) -> str:
         "ap": "AP",
     }[objective]
     if not np.isfinite(figure.low):
-        size = _signed(figure.value, objective)
-        return f"the effect on {what} is {size}, with too few images or groups for an interval"
+        if abs(figure.value) < NOTHING:
+            return f"no effect on {what}"
+        why = "too few images or groups for an interval, or no spread among them"
+        return f"the effect on {what} is {_signed(figure.value, objective)}, with {why}"
     between = f"{_signed(figure.low, objective)} to {_signed(figure.high, objective)}"
     return f"no measurable effect on {what} ({between})"
 

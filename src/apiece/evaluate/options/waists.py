@@ -19,6 +19,7 @@ Bool = NDArray[np.bool_]
 DEPTH = 0.15  # how much narrower than the widest place a waist must be, as a share of the greatest distance inside
 SMALLEST = 0.1  # share of the mask that each piece must have
 FEWEST_PIXELS = 20  # of a mask that is cut
+SIDE = 48  # a longer bitmap is cut at a coarser scale, at which its longer side is about this
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,15 @@ def splits(overlaps: Overlaps, kept: Bool, highest: float) -> list[Split]:
 def cut(bitmap: Bool) -> list[Bool]:
     """The pieces of a mask, in its own frame; the mask alone where it has no waist.
 
+    A large mask is cut at a coarser scale; its pixels then go to the nearest piece.
     Seeds are the maxima of the distance to the outside that rise by DEPTH of the greatest above the way to a higher
     one; pixels go to them by watershed.
 
     source  Vincent and Soille 1991; h-maxima after Soille, Morphological Image Analysis (2003), section 6.3.
     """
+    stride = max(1, max(bitmap.shape) // SIDE)
+    if stride > 1:
+        return _enlarged(cut(bitmap[stride // 2 :: stride, stride // 2 :: stride]), bitmap, stride)
     inside = np.pad(bitmap, 1)
     distance = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5)
     top = float(distance.max())
@@ -91,6 +96,22 @@ def cut(bitmap: Bool) -> list[Bool]:
         if len(np.unique(seeds)) <= 2:
             break
     return [bitmap]
+
+
+def _enlarged(pieces: list[Bool], bitmap: Bool, stride: int) -> list[Bool]:
+    """Pieces that were cut at a coarser scale, at that of the whole mask."""
+    if len(pieces) == 1:
+        return [bitmap]
+    numbers = np.zeros(bitmap.shape, np.int32)
+    seen = numbers[stride // 2 :: stride, stride // 2 :: stride]
+    for number, piece in enumerate(pieces, start=1):
+        seen[piece] = number
+    _, places = cv2.distanceTransformWithLabels(
+        (numbers == 0).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    owner = np.zeros(places.max() + 1, np.int32)
+    owner[places[numbers > 0]] = numbers[numbers > 0]
+    return [(owner[places] == number) & bitmap for number in range(1, len(pieces) + 1)]
 
 
 def wanted(overlaps: Overlaps, found: Sequence[Split], rule: Watershed) -> list[int]:
