@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from apiece.cli_data import check, convert, formats, split, synthetic
-from apiece.cli_diagnose import diagnose
+from apiece.cli_evaluate import diagnose, evaluate
 from apiece.cli_tiles import (
     WORK,
     MicronsOption,
@@ -438,24 +438,6 @@ def train(
 
 
 @app.command()
-def evaluate(
-    truth: Annotated[Path, typer.Argument(help="COCO ground truth.")],
-    predictions: Annotated[
-        Path, typer.Argument(help="COCO results, or a predictions.json of `apiece segment`.")
-    ],
-    threshold: Annotated[
-        float, typer.Option("--score", "--threshold", help="Lowest score that counts as an object.")
-    ] = 0.5,
-    as_json: JsonOption = False,
-) -> None:
-    """AP of masks and boxes beside the counting error, each figure with its definition."""
-    from apiece.evaluate import evaluate_files
-
-    evaluation = evaluate_files(truth, predictions, threshold=threshold)
-    print(json.dumps(evaluation.to_json()) if as_json else evaluation.to_text())
-
-
-@app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="A training run's folder, or its weights.safetensors.")],
     out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
@@ -484,6 +466,7 @@ def export(
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB. Next: apiece segment PICTURES --model {out}")
 
 
+app.command()(evaluate)
 app.command()(diagnose)
 app.command()(check)
 app.command()(convert)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from apiece.core.instances import Instances
-from apiece.data.coco import read_coco, read_predictions
-from apiece.data.coco_entries import load_json
 from apiece.errors import AnnotationError
 from apiece.evaluate import text
 from apiece.evaluate.average_precision import ClassPrecision, average_precision
@@ -120,26 +118,36 @@ def evaluate(
     return evaluate_scenes(scenes_of_coco(truth, predictions, truth_name, predictions_name), threshold)
 
 
-def evaluate_files(truth: str | Path, predictions: str | Path, *, threshold: float = THRESHOLD) -> Evaluation:
-    """Evaluate a file of predictions against a file of ground truth; see evaluate.
+def evaluate_files(
+    truth: str | Path,
+    predictions: str | Path,
+    *,
+    threshold: float = THRESHOLD,
+    images: str | Path | None = None,
+    format: str | None = None,
+    predictions_format: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    common: bool = False,
+    one_class: bool = False,
+) -> Evaluation:
+    """Evaluate predictions against ground truth, from files of any format; `read.subject_of_files` has the options.
 
-    raises  AnnotationError naming file and object.
+    raises  AnnotationError naming file and object; UsageError for a threshold that is not a finite number.
     """
-    known = read_coco(truth)
-    results = read_predictions(predictions, known).raw
-    wrapper = _wrapper(Path(predictions))
-    found = evaluate(
-        known.document,
-        results if wrapper is None else {**wrapper, "annotations": results},
-        threshold=threshold,
-        truth_name=str(truth),
-        predictions_name=str(predictions),
+    from apiece.evaluate.read import subject_of_files
+
+    subject = subject_of_files(
+        Path(truth),
+        Path(predictions),
+        images=None if images is None else Path(images),
+        format=format,
+        predictions_format=predictions_format,
+        rename=rename,
+        common=common,
+        one_class=one_class,
     )
-    problems = len(known.problems)
-    if not problems:
-        return found
-    note = f"The ground truth was read with {problems} warning{'s' * (problems > 1)}: {known.problems[0]}"
-    return replace(found, notes=(*found.notes, note))
+    found = evaluate_scenes(subject.scenes, threshold)
+    return replace(found, notes=tuple(dict.fromkeys((*found.notes, *subject.notes))))
 
 
 def evaluate_instances(
@@ -230,11 +238,3 @@ def _plain(
     if capped is None:
         return None
     return {**capped, "AP_uncapped": uncapped["AP"], "by_class": [asdict(entry) for entry in by_class]}
-
-
-def _wrapper(path: Path) -> Mapping[str, Any] | None:
-    """A document of predictions, which says itself what its ids mean; None for a plain list of results."""
-    with path.open("rb") as file:
-        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-    document: Any = load_json(path) if start.startswith(b"{") else None
-    return document if isinstance(document, Mapping) else None

@@ -1,4 +1,4 @@
-"""The command that says what is wrong with predictions; `cli` takes it in."""
+"""The commands that measure predictions and say what is wrong with them; `cli` takes them in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,64 @@ import typer
 
 from apiece.cli_data import FORMATS_HELP, ImagesOption, JsonOption, printable, refuse_page
 from apiece.errors import UsageError
+
+TruthArgument = Annotated[
+    Path, typer.Argument(help="Ground truth, in any format that `apiece formats` lists.")
+]
+PredictionsArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Predictions: COCO results, any of these formats, or what Ultralytics, Detectron2, MMDetection, "
+        "supervision, Roboflow, Cellpose or StarDist write."
+    ),
+]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help=f"Of the truth: {FORMATS_HELP}; detected by default.")
+]
+LayoutOption = Annotated[str | None, typer.Option(help="Layout of the predictions; detected by default.")]
+RenameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="PREDICTED=TRUE, a class that is called otherwise; PREDICTED= leaves it out; repeatable."
+    ),
+]
+CommonOption = Annotated[
+    bool, typer.Option("--common", help="Compare only the pictures that both sides have.")
+]
+OneClassOption = Annotated[
+    bool, typer.Option("--one-class", help="Take all objects for one class, whatever they are called.")
+]
+
+
+def evaluate(
+    truth: TruthArgument,
+    predictions: PredictionsArgument,
+    threshold: Annotated[
+        float, typer.Option("--score", "--threshold", help="Lowest score that counts as an object.")
+    ] = 0.5,
+    images: ImagesOption = None,
+    given: FormatOption = None,
+    predictions_format: LayoutOption = None,
+    rename: RenameOption = None,
+    common: CommonOption = False,
+    one_class: OneClassOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """AP of masks and boxes beside the counting error, each figure with its definition."""
+    from apiece.evaluate import evaluate_files
+
+    found = evaluate_files(
+        truth,
+        predictions,
+        threshold=threshold,
+        images=images,
+        format=given,
+        predictions_format=predictions_format,
+        rename=renamed(rename or ()),
+        common=common,
+        one_class=one_class,
+    )
+    print(json.dumps(found.to_json()) if as_json else printable(found.to_text()))
 
 
 @contextmanager
@@ -28,14 +86,8 @@ def steps(label: str, quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 def diagnose(
-    truth: Annotated[Path, typer.Argument(help="Ground truth, in any format that `apiece formats` lists.")],
-    predictions: Annotated[
-        Path,
-        typer.Argument(
-            help="Predictions: COCO results, any of these formats, or what Ultralytics, Detectron2, MMDetection, "
-            "supervision, Roboflow, Cellpose or StarDist write."
-        ),
-    ],
+    truth: TruthArgument,
+    predictions: PredictionsArgument,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -49,21 +101,11 @@ def diagnose(
         Path | None, typer.Option(help="Write the report as one HTML file with pictures.")
     ] = None,
     images: ImagesOption = None,
-    given: Annotated[
-        str | None, typer.Option("--format", help=f"Of the truth: {FORMATS_HELP}; detected by default.")
-    ] = None,
-    predictions_format: Annotated[
-        str | None, typer.Option(help="Layout of the predictions; detected by default.")
-    ] = None,
-    rename: Annotated[
-        list[str] | None, typer.Option(help="PREDICTED=TRUE, a class that is called otherwise; repeatable.")
-    ] = None,
-    common: Annotated[
-        bool, typer.Option("--common", help="Compare only the pictures that both sides have.")
-    ] = False,
-    one_class: Annotated[
-        bool, typer.Option("--one-class", help="Take all objects for one class, whatever they are called.")
-    ] = False,
+    given: FormatOption = None,
+    predictions_format: LayoutOption = None,
+    rename: RenameOption = None,
+    common: CommonOption = False,
+    one_class: OneClassOption = False,
     metadata: Annotated[
         Path | None, typer.Option("--slices", help="CSV of picture and columns such as camera, to slice by.")
     ] = None,
@@ -154,7 +196,9 @@ def renamed(pairs: list[str] | tuple[()]) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in pairs:
         old, sign, new = pair.partition("=")
-        if not sign or not old.strip() or not new.strip():
-            raise UsageError(f"--rename {pair!r}: expected PREDICTED=TRUE, such as automobile=car.")
+        if not sign or not old.strip():
+            raise UsageError(
+                f"--rename {pair!r}: expected PREDICTED=TRUE, such as automobile=car, or PREDICTED=."
+            )
         found[old.strip()] = new.strip()
     return found
