@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from apiece.errors import UsageError
-from apiece.evaluate.bootstrap import FEWEST, resamples
+from apiece.evaluate.bootstrap import FEWEST, percentiles, resamples
 
 
 def test_every_draw_takes_as_many_units_as_there_are() -> None:
@@ -121,3 +121,51 @@ def test_the_same_seed_gives_the_same_draws() -> None:
 def test_refuses_no_images_and_groups_of_another_number(images: int, groups: list[str] | None) -> None:
     with pytest.raises(UsageError, match="expected at least one"):
         resamples(images, groups)
+
+
+@pytest.mark.parametrize(("count", "least"), [(5, 0.86), (10, 0.91), (20, 0.92)])
+def test_few_units_widen_the_interval(count: int, least: float) -> None:
+    """Plain percentiles of 5 units hold a mean in 82 % for 95 %, these in 88 %."""
+    rng = np.random.default_rng(count)
+    made = resamples(count, draws=500)
+    covered = plain = 0
+    for _ in range(500):
+        errors = rng.normal(1, 2, count)
+        drawn = made.sums(errors) / count
+        _, low, high = made.interval(errors.mean(), drawn)
+        covered += low <= 1 <= high
+        plain += np.quantile(drawn, 0.025) <= 1 <= np.quantile(drawn, 0.975)
+    assert covered / 500 >= least
+    assert covered > plain
+
+
+def test_percentiles_are_those_of_students_t() -> None:
+    low, high = percentiles(10)
+    assert low == pytest.approx(0.00855, abs=1e-5)  # Φ(−2.2622 · √(10/9))
+    assert low + high == pytest.approx(1)
+    assert percentiles(100_000)[0] == pytest.approx(0.025, abs=1e-4)
+
+
+def test_a_figure_of_few_of_the_units_has_the_interval_of_few() -> None:
+    values = np.random.default_rng(4).normal(0, 1, 40)
+    made = resamples(40)
+    drawn = made.sums(values) / 40
+    everything, few = made.interval(0.0, drawn), made.interval(0.0, drawn, 6)
+    assert few.low < everything.low < everything.high < few.high
+    assert math.isnan(made.interval(0.0, drawn, FEWEST - 1).low)
+
+
+def test_a_distance_is_mirrored_as_chance_adds_to_every_draw() -> None:
+    """Sums of |means| of 30 units, each truly 0.1 of the spread: their own draws lie too high."""
+    rng = np.random.default_rng(9)
+    made = resamples(30, draws=400)
+    covered = np.zeros(2)
+    for _ in range(300):
+        values = rng.normal(0.1, 1, (30, 8))
+        figure = np.abs(values.mean(axis=0)).sum()
+        drawn = np.abs(made.sums(values) / 30).sum(axis=1)
+        mirrored, plain = made.reflected(figure, drawn), made.interval(figure, drawn)
+        assert 0 <= mirrored.low <= figure <= mirrored.high
+        covered += [mirrored.low <= 0.8 <= mirrored.high, plain.low <= 0.8 <= plain.high]
+    assert covered[0] / 300 >= 0.85
+    assert covered[1] / 300 < 0.5

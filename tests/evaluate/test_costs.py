@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apiece.evaluate.bootstrap import resamples
+from apiece.evaluate.bootstrap import percentiles, resamples
 from apiece.evaluate.coco_scenes import scenes_of_coco
-from apiece.evaluate.costs import costs, entries_of, units_of
+from apiece.evaluate.costs import costs, entries_of
 from apiece.evaluate.drawn_precision import Ranked, drawn_precisions
 from apiece.evaluate.ledger import DUPLICATE, IGNORED, KINDS, SPURIOUS, ledger
 from apiece.evaluate.operating import OperatingPoint, Suppression, select
@@ -311,7 +311,8 @@ def test_intervals_of_counts_are_those_of_the_drawn_totals():
     by_image = np.zeros(12)
     np.add.at(by_image, made.overlaps.scenes.truth.images[made.truth_kind == KINDS.index("missed")], 1)
     totals = draws.weights @ by_image
-    low, high = np.quantile(totals, [0.025, 0.975])
+    held = np.count_nonzero(by_image)
+    low, high = np.quantile(totals, percentiles(held))
     assert tuple(missed.count) == (by_image.sum(), low, high)
     assert tuple(missed.area) == pytest.approx((100 * by_image.sum(), 100 * low, 100 * high))
 
@@ -327,7 +328,7 @@ def test_intervals_of_precision_are_of_whole_pictures_drawn_again():
         [precision_of(true, 2 * weight.sum(), weight[predicted.images[order]]) for weight in draws.weights]
     )
     drawn += result.AP50.value - drawn.mean()
-    np.testing.assert_allclose(result.AP50[1:], np.quantile(drawn, [0.025, 0.975]).clip(0, 1), rtol=1e-12)
+    np.testing.assert_allclose(result.AP50[1:], np.quantile(drawn, percentiles(12)).clip(0, 1), rtol=1e-12)
 
 
 def test_no_interval_from_few_pictures_or_for_what_few_of_them_show():
@@ -343,10 +344,10 @@ def test_no_interval_from_few_pictures_or_for_what_few_of_them_show():
 
 def test_units_are_images_or_the_groups_that_are_drawn_together():
     groups = ["a", "b", "a", "c", "b", "b"]
-    units = units_of(resamples(6, groups, draws=50))
+    units = resamples(6, groups, draws=50).unit
     for i, own in enumerate(groups):
         assert [other == own for other in groups] == (units == units[i]).tolist()
-    np.testing.assert_array_equal(units_of(resamples(6)), np.arange(6))
+    np.testing.assert_array_equal(resamples(6).unit, np.arange(6))
 
 
 def test_without_scores_there_is_no_average_precision_but_counts():

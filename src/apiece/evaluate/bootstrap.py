@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,8 +77,7 @@ class Resamples:
         n = self.units if units is None else units
         if n < FEWEST or not self.enough or not known.size or known.min() == known.max():
             return Interval(value, float("nan"), float("nan"))
-        tail = _tail(n, self.level)
-        low, high = np.quantile(known, [tail, 1 - tail])
+        low, high = np.quantile(known, percentiles(n, self.level))
         return Interval(value, float(low), float(high))
 
     def reflected(self, value: float, draws: Float64, units: int | None = None) -> Interval:
@@ -93,12 +93,15 @@ class Resamples:
 
 
 @lru_cache(maxsize=1024)
-def _tail(units: int, level: float) -> float:
-    """The share of draws beyond each end: Φ(−√(n / (n − 1)) · t), which widens percentiles to those of Student's t."""
+def percentiles(units: int, level: float = LEVEL) -> tuple[float, float]:
+    """Which quantiles of the draws end an interval: Φ(∓√(n / (n − 1)) · t), which makes it as wide as Student's t.
+
+    units  n, at least 2.
+    """
     from scipy.special import ndtr, stdtrit
 
-    t = float(stdtrit(units - 1, (1 + level) / 2))
-    return float(ndtr(-t * np.sqrt(units / (units - 1))))
+    t = float(stdtrit(units - 1, (1 + level) / 2)) * math.sqrt(units / (units - 1))
+    return float(ndtr(-t)), float(ndtr(t))
 
 
 def resamples(

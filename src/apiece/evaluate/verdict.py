@@ -31,7 +31,8 @@ def _count(document: Mapping[str, Any]) -> str:
     pictures = len(document["images"])
     where = f"{pictures:,} picture{'' if pictures == 1 else 's'}"
     if not true:
-        return f"{where} hold no true object, and {predicted:,} were counted."
+        counted = f"{predicted:,} {'was' if predicted == 1 else 'were'} counted" if predicted else "none was"
+        return f"{where} hold{'s' if pictures == 1 else ''} no true object, and {counted}{_in_crowds(document)}."
     off = predicted - true
     if off:
         side = "too many" if off > 0 else "too few"
@@ -42,11 +43,18 @@ def _count(document: Mapping[str, Any]) -> str:
     else:
         net = f"{predicted:,} objects were counted on {where}, as many as there are"
     if gross <= abs(off):
-        return f"{net}." if not gross else f"{net}; all errors go one way."
+        return f"{net}{'; all errors go one way' if gross else ''}{_in_crowds(document)}."
     return (
-        f"{net}; but {count['too_many']:,} are counted too many and {count['too_few']:,} too few, "
-        f"{100 * gross / true:.1f} % of the objects, which cancel in the total."
+        f"{net}; but {count['too_many']:,} are counted too many and {count['too_few']:,} too few, together "
+        f"{100 * gross / true:.1f} % of the true number, which {'partly ' if off else ''}cancel in the total"
+        f"{_in_crowds(document)}."
     )
+
+
+def _in_crowds(document: Mapping[str, Any]) -> str:
+    """Predictions in crowd regions are in the count, though neither right nor wrong."""
+    inside = document["ledger"]["ignored"]["prediction"]
+    return f"; {inside:,} of those counted lie{'s' if inside == 1 else ''} in crowd regions" if inside else ""
 
 
 def _failures(document: Mapping[str, Any]) -> str:
@@ -58,20 +66,21 @@ def _failures(document: Mapping[str, Any]) -> str:
     }
     worst = [kind for kind in sorted(sizes, key=lambda kind: -sizes[kind]) if sizes[kind]][:3]
     if not worst:
-        return "Every object is matched, once."
+        return "Every object is matched, once." if document["count"]["true"] else "There is nothing to fail at."
     told = [_told(kind, sizes[kind], document) for kind in worst]
     sentence = "What fails most: " + ", ".join(told)
     causes = document.get("causes") or {}
     if "missed" in worst and not causes.get("note"):
         first = max(causes.get("causes") or [], key=lambda one: one["missed"], default=None)
         if first and first["missed"]:
-            sentence += f"; most misses ({100 * first['share']:.0f} %): {first['cause']}"
-    costs = (document.get("costs") or {}).get("kinds") or []
-    known = [one for one in costs if (one.get("AP50") or {}).get("value") is not None]
+            sentence += f"; the commonest cause of misses: {first['cause']} ({100 * first['share']:.0f} %)"
+    part = document.get("costs") or {}
+    known = [one for one in part.get("kinds") or [] if (one.get("AP50") or {}).get("value") is not None]
     dearest = max(known, key=lambda one: one["AP50"]["value"], default=None)
     if dearest and dearest["AP50"]["value"] > 0:
         sentence += (
-            f"; repairing what is {dearest['kind']} would raise AP50 most ({dearest['AP50']['value']:+.3f})"
+            f"; repairing what is {dearest['kind']} would raise AP{100 * part.get('iou', 0.5):g} most "
+            f"({dearest['AP50']['value']:+.3f})"
         )
     return f"{sentence}."
 
@@ -88,7 +97,8 @@ def _told(kind: str, size: int, document: Mapping[str, Any]) -> str:
         return f"{size:,} false alarm{'' if size == 1 else 's'}{share}"
     if kind == "duplicate":
         return f"{size:,} prediction{'s' if size != 1 else ''} of objects counted before{share}"
-    return f"{size:,} object{'' if size == 1 else 's'} {WHAT[kind]}{share}"
+    what = WHAT[kind] if document["kind"] == "segm" else WHAT[kind].replace("mask", "box")
+    return f"{size:,} object{'' if size == 1 else 's'} {what}{share}"
 
 
 def _remedy(document: Mapping[str, Any]) -> str:
@@ -98,6 +108,12 @@ def _remedy(document: Mapping[str, Any]) -> str:
     helping = [one for one in part["options"] if one.get("helps")]
     beyond = part.get("beyond") or []
     if helping:
-        return f"Best option, judged on pictures that did not choose it: {helping[0]['sentence']}"
+        return (
+            "Best option, its effect measured with settings that other pictures chose: "
+            f"{helping[0]['sentence']}"
+        )
     more = f" {beyond[0]['evidence']}" if beyond else ""
-    return f"No option that can be replayed measurably helps.{more}"
+    if part["options"]:
+        return f"No option that can be replayed measurably helps.{more}"
+    judged = not part["fold_note"].startswith("No option was judged")
+    return f"{'No other setting is better on these pictures.' if judged else part['fold_note']}{more}"

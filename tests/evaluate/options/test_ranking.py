@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from option_scenes import Drawn, disc, noise
 
 from apiece.evaluate.bootstrap import resamples
-from apiece.evaluate.options.ranking import precision_on, ranking
+from apiece.evaluate.options.ranking import by_class, precision_on, ranking
 from apiece.evaluate.replay import TRUE, average_precisions, verdicts
 
 
@@ -91,4 +91,4 @@ def test_precision_on_a_part_is_that_of_its_images_alone():
     verdict = verdicts(overlaps, ious=ious).verdict
     part = np.arange(16) % 3 == 0
     alone = average_precisions(overlaps.only(np.flatnonzero(part)), ious=ious)
-    assert precision_on(overlaps, verdict, part) == pytest.approx(np.nanmean(alone))
+    assert precision_on(overlaps, verdict, part, by_class(overlaps)) == pytest.approx(np.nanmean(alone))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from apiece.evaluate.operating import OperatingPoint, Selection, Suppression, select
 from apiece.evaluate.options.calibrated import fit_classes
 from apiece.evaluate.options.pool import Pool, pool_of
-from apiece.evaluate.options.ranking import precision_on
+from apiece.evaluate.options.ranking import by_class, precision_on
 from apiece.evaluate.options.replayed import unlimited
 from apiece.evaluate.options.setting import Fragments, Setting, Watershed
 from apiece.evaluate.options.sweep import Criterion, sweep_of
@@ -258,8 +258,10 @@ class Judge:
         if self._case.objective == "ap":
             found = [verdicts(self._overlaps, kept, ious=JUDGED_AT).verdict for kept in sets]
 
+            order = by_class(self._overlaps)
+
             def of_ranking(part: Bool) -> Float64:
-                return -np.array([precision_on(self._overlaps, one, part) for one in found])
+                return -np.array([precision_on(self._overlaps, one, part, order) for one in found])
 
             return Losses(of_ranking, changed)
         by_image = np.array([self._by_image(kept) for kept in sets])

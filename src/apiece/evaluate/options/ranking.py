@@ -71,23 +71,29 @@ def ranking(overlaps: Overlaps, kept: Bool | None = None, scores: Float64 | None
     return Ranking(float(means.mean()), float(means[0]), influence / len(present))
 
 
-def precision_on(overlaps: Overlaps, verdict: NDArray[np.int8], part: Bool) -> float:
+def by_class(overlaps: Overlaps) -> Int64:
+    """int64 (P,), the places of all predictions by class and falling score."""
+    order = np.argsort(ranks(overlaps.scenes.predicted))
+    placed: Int64 = order[np.argsort(overlaps.scenes.predicted.labels[order], kind="stable")]
+    return placed
+
+
+def precision_on(overlaps: Overlaps, verdict: NDArray[np.int8], part: Bool, order: Int64) -> float:
     """Average precision on some images, mean over IoUs and classes; 0 without true objects.
 
     verdict  int8 (K, P), as `replay.verdicts` gives it for the predictions' own scores.
     part     bool (images,), the images.
+    order    int64 (P,), as `by_class` gives it.
     """
     truth, predicted = overlaps.scenes.truth, overlaps.scenes.predicted
     positives = np.bincount(
         truth.labels[~truth.crowd & part[truth.images]], minlength=len(overlaps.scenes.classes)
     )
-    order = np.argsort(ranks(predicted))
     order = order[part[predicted.images[order]]]
-    by_class = order[np.argsort(predicted.labels[order], kind="stable")]
-    ends = np.searchsorted(predicted.labels[by_class], np.arange(len(positives) + 1))
+    ends = np.searchsorted(predicted.labels[order], np.arange(len(positives) + 1))
     values = [0.0]
     for c in np.flatnonzero(positives).tolist():
-        for row in verdict[:, by_class[ends[c] : ends[c + 1]]]:
+        for row in verdict[:, order[ends[c] : ends[c + 1]]]:
             flags = row[row != NEITHER] == TRUE
             values.append(precision_of(flags, int(positives[c])) if flags.size else 0.0)
     return float(np.sum(values) / max(len(values) - 1, 1))
