@@ -20,6 +20,7 @@ def document(**changes: Any) -> dict[str, Any]:
     ledger["duplicate"]["prediction"] = 2
     count = {"true": 40, "predicted": 44, "gross": 10, "MAE": 0.5, "RMSE": 0.7}
     return {
+        "kind": "segm",
         "count": count,
         "ledger": ledger,
         "evaluation": {"segm": {"AP": 0.4, "AP50": 0.8, "AP_uncapped": 0.41}},

@@ -37,7 +37,9 @@ DEFINITIONS = {
     "calibration.d_ece": (
         "Detection expected calibration error: sum over bins of equal width of scores from 0 to 1 of (n of the "
         "bin / n) x |precision of the bin - its mean score| (Küppers et al. 2020, arXiv 2004.13546, of scores "
-        "alone). 0 is perfect. Of few predictions it is too large: chance alone makes gaps."
+        "alone). 0 is perfect. Of few predictions it is too large: chance alone makes gaps. Its interval "
+        "takes off what chance adds to draws, so that it reaches further down than up; in simulations of 95 % it held "
+        "the truth in 84 to 91 %."
     ),
     "calibration.la_ece": (
         "Localisation-aware calibration error: the same with precision x mean IoU of the right predictions for "

@@ -24,7 +24,10 @@ DEFINITIONS = {
         f"figure rests on fewer than {FEWEST} of them."
     ),
     "counting.MAE": "Mean |error| an image.",
-    "counting.RMSE": "Root of the mean squared error an image.",
+    "counting.RMSE": (
+        "Root of the mean squared error an image. It rests on the few worst images: where counts are very unequal, its "
+        "interval is too narrow (in simulations of 95 % it held the truth in 72 % with 30 images, 81 % with 133)."
+    ),
     "counting.bias": "Mean error an image; above 0 where too many are counted.",
     "counting.relative": "|Sum of errors| / sum of true counts: how far the total is off.",
     "counting.relative_bias": "Sum of errors / sum of true counts, signed.",

@@ -129,14 +129,14 @@ def best_count_threshold(
         )
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
-    errors, bias = _sweep(true, np.repeat(np.arange(len(true)), [len(s) for s in by_image])[order])
+    errors, bias = sweep_counts(true, np.repeat(np.arange(len(true)), [len(s) for s in by_image])[order])
     # After k predictions the threshold lies between ranked[k - 1] and ranked[k]: only where these differ.
     apart = np.flatnonzero(np.append(np.append(True, ranked[1:] != ranked[:-1]), True))
     highest = max(np.float32(1), np.nextafter(ranked[0], np.float32(np.inf)))
     upper, lower = np.append(highest, ranked)[apart], np.append(ranked, min(np.float32(0), ranked[-1]))[apart]
     width = upper.astype(np.float64) - lower
     best = int(np.lexsort((-upper, -width, np.abs(bias[apart]), errors[apart]))[0])
-    return _between(lower[best], upper[best])
+    return between(lower[best], upper[best])
 
 
 def _true_count(picture: int | Instances) -> int:
@@ -145,7 +145,7 @@ def _true_count(picture: int | Instances) -> int:
     return len(picture) - int(np.count_nonzero(picture.columns.get("iscrowd", ())))
 
 
-def _between(lower: np.float32, upper: np.float32) -> float:
+def between(lower: np.float32, upper: np.float32) -> float:
     """A number of few digits near the middle of lower < number <= upper; `upper` where nothing lies between."""
     middle = (float(lower) + float(upper)) / 2
     for digits in range(2, 9):
@@ -155,7 +155,7 @@ def _between(lower: np.float32, upper: np.float32) -> float:
     return float(upper)
 
 
-def _sweep(true: NDArray[np.int64], images: Int64) -> tuple[Int64, Int64]:
+def sweep_counts(true: NDArray[np.int64], images: Int64) -> tuple[Int64, Int64]:
     """Sum of |error| and of error after counting the first 0, 1, … of the predictions, which lie on `images`.
 
     One more prediction on an image lowers its |error| while fewer than `true` are counted, and raises it after.

@@ -11,6 +11,7 @@ from apiece.evaluate import boundary, costs, count_quality, options, quality, ri
 from apiece.evaluate import calibration as scores
 from apiece.evaluate import label_errors as labels
 from apiece.evaluate.average_precision import AveragePrecision, average_precision
+from apiece.evaluate.bootstrap import DEFINITIONS as OF_INTERVALS
 from apiece.evaluate.bootstrap import DRAWS, resamples
 from apiece.evaluate.caps import Caps, find_caps
 from apiece.evaluate.causes import causes
@@ -246,7 +247,7 @@ def _definitions(
         "risk": risk.DEFINITIONS,
         "label_errors": getattr(parts.get("label_errors"), "definitions", {}),
     }
-    told = {f"ledger.{kind}": text for kind, text in sentences(entries.rules).items()}
+    told = {f"ledger.{kind}": text for kind, text in sentences(entries.rules).items()} | OF_INTERVALS
     for key, meanings in own.items():
         if key in parts:
             told |= {

@@ -14,9 +14,11 @@ from apiece.evaluate.text import drawn, table_of
 MOST_OPTIONS = 6
 MOST_SLICES = 8
 PRINTED = (
+    "intervals",
     "costs.AP50",
     "evaluation.AP",
     "boundary.AP",
+    "calibration",
     "calibration.d_ece",
     "calibration.right",
     "slices.recall",
@@ -24,6 +26,8 @@ PRINTED = (
     "options",
     "options.MAE",
     "options.gross",
+    "risk",
+    "label_errors",
 )
 SLICED = {"recall": ".3f", "precision": ".3f", "bias": "+.3g", "gross": ".3f"}
 QUALITY = (
@@ -66,7 +70,7 @@ def _cap(document: Mapping[str, Any]) -> list[str]:
         f"CAP REACHED: COCO's limit of {caps['coco']} detections an image and class hides "
         f"{caps['predictions_cut']:,} predictions and puts {caps['truths_beyond']:,} true objects out of reach: "
         f"AP {undefined(figures['AP'])} under it, {undefined(figures['AP_uncapped'])} without. "
-        "Nothing else here is capped.",
+        "No other figure here has that limit.",
         "",
     ]
 
@@ -144,7 +148,9 @@ def _causes(document: Mapping[str, Any]) -> list[str]:
     if part.get("note"):
         return [part["note"]]
     causes = sorted(part.get("causes") or [], key=lambda one: -one["missed"])
-    return [f"{one['cause']}: {one['missed']:,} ({100 * one['share']:.0f} %)" for one in causes if one["missed"]]
+    return [
+        f"{one['cause']}: {one['missed']:,} ({100 * one['share']:.0f} %)" for one in causes if one["missed"]
+    ]
 
 
 def _options(document: Mapping[str, Any]) -> list[str]:
@@ -167,7 +173,25 @@ def _beyond(document: Mapping[str, Any]) -> list[str]:
 
 
 def _risk(document: Mapping[str, Any]) -> list[str]:
-    return [one["sentence"] for one in document.get("risk") or []]
+    """Each promise, or why there is none; what was withdrawn for one reason, and each doubt, once for all."""
+    promises = document.get("risk") or []
+    lines = [one["sentence"] for one in promises if not one["withdrawn"]]
+    void: dict[str, list[str]] = {}
+    doubts: dict[str, list[str]] = {}
+    for one in promises:
+        if one["withdrawn"]:
+            void.setdefault(one["sentence"], []).append(f"{one['name']} ({one['method']})")
+        elif one["abstains"] is None:
+            for doubt in one["doubts"]:
+                doubts.setdefault(doubt, []).append(f"{one['name']} ({one['method']})")
+    lines += [f"{sentence} Void: {', '.join(names)}." for sentence, names in void.items()]
+    lines += [f"Doubt of {', '.join(names)}: {doubt}" for doubt, names in doubts.items()]
+    if any(one["promise"] for one in promises):
+        lines.append(
+            "All this supposes that the model was not trained on these pictures and that their labels are right. Each "
+            "promise holds by itself at its level, not all of them together."
+        )
+    return lines
 
 
 def _slices(document: Mapping[str, Any]) -> list[str]:
@@ -204,7 +228,10 @@ def _quality(document: Mapping[str, Any]) -> list[str]:
             lines.append(f"{name} {interval(quality[key], form)}")
     if calibration:
         repair = calibration.get("repair")
-        line = f"D-ECE {interval(calibration['total']['d_ece'], '.3f')}"
+        line = (
+            f"D-ECE {interval(calibration['total']['d_ece'], '.3f')} of all predictions from score "
+            f"{calibration['floor']:g} on, duplicates being wrong"
+        )
         if repair:
             line += f"; {interval(repair['after'], '.3f')} after isotonic repair, on pictures that did not teach it"
         lines.append(line)
@@ -224,13 +251,13 @@ def undefined(value: float) -> str:
 def _labels(document: Mapping[str, Any]) -> list[str]:
     found = document.get("label_errors") or {}
     names = (
-        ("missing", "missing labels"),
-        ("wrong_class", "labels of the wrong class"),
-        ("poor_outline", "poor outlines"),
-        ("doubtful", "doubtful objects"),
+        ("missing", "objects likely without a label"),
+        ("wrong_class", "labels likely of the wrong class"),
+        ("poor_outline", "outlines that differ more than usual (the label's or the prediction's is off)"),
+        ("doubtful", "labels that no prediction confirms, or that stand twice"),
     )
     lines = [
-        f"{len(found[key])} {what}, first {found[key][0]['name']} ({found[key][0]['class']})"
+        f"{found['totals'][key]:,} {what}, first {found[key][0]['name']} ({found[key][0]['class']})"
         for key, what in names
         if found.get(key)
     ]

@@ -26,13 +26,13 @@ FIGURES: Mapping[str, str] = {
     "count_gross": "objects counted too many plus objects counted too few, per true object; nothing cancels",
     "MAE": "mean |predicted - true| a picture",
     "RMSE": "root of the mean squared difference a picture",
-    "AP": "average precision of masks over IoU 0.50:0.95, under COCO's cap of 100 an image and class",
-    "AP50": "average precision of masks at IoU 0.50, under the same cap",
+    "AP": "average precision over IoU 0.50:0.95, of masks or of boxes where boxes are compared, under COCO's cap of 100",
+    "AP50": "the same at IoU 0.50",
     "AP_uncapped": "average precision without that cap",
     "boundary_AP": "average precision by the smaller of mask IoU and boundary IoU",
     "mean_IoU": "mean IoU of objects that are matched or loose",
     "area_bias": "mean (predicted - true area) / true area of those objects",
-    "D_ECE": "detection expected calibration error",
+    "D_ECE": "detection expected calibration error of all predictions with a score of at least 0.05",
     **{
         f"{kind}_rate": (
             f"{kind} predictions per prediction counted"
@@ -82,7 +82,7 @@ def figures_of(document: Mapping[str, Any]) -> dict[str, float | None]:
     """The figures that conditions may name, from a document `apiece/diagnose/1`; None where not known."""
     count, entries = document["count"], document["ledger"]
     true, predicted = count["true"], count["predicted"]
-    segm = (document.get("evaluation") or {}).get("segm") or {}
+    averages = (document.get("evaluation") or {}).get(document["kind"]) or {}
     quality = (document.get("quality") or {}).get("total") or {}
     boundary = document.get("boundary") or {}
     found: dict[str, float | None] = {
@@ -91,9 +91,9 @@ def figures_of(document: Mapping[str, Any]) -> dict[str, float | None]:
         "count_gross": _over(count["gross"], true),
         "MAE": count["MAE"],
         "RMSE": count["RMSE"],
-        "AP": _known(segm.get("AP")),
-        "AP50": _known(segm.get("AP50")),
-        "AP_uncapped": _known(segm.get("AP_uncapped")),
+        "AP": _known(averages.get("AP")),
+        "AP50": _known(averages.get("AP50")),
+        "AP_uncapped": _known(averages.get("AP_uncapped")),
         "boundary_AP": _known(boundary.get("AP")),
         "mean_IoU": _value(quality.get("iou")),
         "area_bias": _value(quality.get("area_bias_mean")),

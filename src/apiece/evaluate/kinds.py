@@ -27,5 +27,8 @@ def sentences(rules: Rules) -> Mapping[str, str]:
         "tangled": "Several predictions that hang together with several objects.",
         "spurious": "A prediction with no object behind it.",
         "missed": "An object that no prediction stands for.",
-        "ignored": "Crowd regions, and predictions that lie in them: neither for nor against.",
+        "ignored": (
+            "Crowd regions, which are no objects, and predictions that lie in them: neither right nor wrong, though "
+            "such predictions are in the count."
+        ),
     }

@@ -32,7 +32,9 @@ def _count(document: Mapping[str, Any]) -> str:
     where = f"{pictures:,} picture{'' if pictures == 1 else 's'}"
     if not true:
         counted = f"{predicted:,} {'was' if predicted == 1 else 'were'} counted" if predicted else "none was"
-        return f"{where} hold{'s' if pictures == 1 else ''} no true object, and {counted}{_in_crowds(document)}."
+        return (
+            f"{where} hold{'s' if pictures == 1 else ''} no true object, and {counted}{_in_crowds(document)}."
+        )
     off = predicted - true
     if off:
         side = "too many" if off > 0 else "too few"
@@ -66,7 +68,9 @@ def _failures(document: Mapping[str, Any]) -> str:
     }
     worst = [kind for kind in sorted(sizes, key=lambda kind: -sizes[kind]) if sizes[kind]][:3]
     if not worst:
-        return "Every object is matched, once." if document["count"]["true"] else "There is nothing to fail at."
+        return (
+            "Every object is matched, once." if document["count"]["true"] else "There is nothing to fail at."
+        )
     told = [_told(kind, sizes[kind], document) for kind in worst]
     sentence = "What fails most: " + ", ".join(told)
     causes = document.get("causes") or {}
@@ -106,14 +110,13 @@ def _remedy(document: Mapping[str, Any]) -> str:
     if part is None:
         return f"No option was replayed: {document['reasons'].get('options', 'there is nothing to choose from.')}"
     helping = [one for one in part["options"] if one.get("helps")]
+    honest = [one for one in helping if not one.get("cancels")]
+    if honest:
+        return f"Best option, judged on pictures that did not choose it: {honest[0]['sentence']}"
     beyond = part.get("beyond") or []
+    more = f" {beyond[0]['evidence']}" if beyond else ""
     if helping:
         return (
-            "Best option, its effect measured with settings that other pictures chose: "
-            f"{helping[0]['sentence']}"
+            f"No option makes fewer objects wrong; the nearest count comes so: {helping[0]['sentence']}{more}"
         )
-    more = f" {beyond[0]['evidence']}" if beyond else ""
-    if part["options"]:
-        return f"No option that can be replayed measurably helps.{more}"
-    judged = not part["fold_note"].startswith("No option was judged")
-    return f"{'No other setting is better on these pictures.' if judged else part['fold_note']}{more}"
+    return f"No option that can be replayed measurably helps.{more}"

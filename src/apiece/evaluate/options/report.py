@@ -50,6 +50,7 @@ class Option:
     judged_on    and on how many the effect was measured.
     measurable   whether the interval of the objective leaves out "no effect".
     helps        whether it is measurable and for the better.
+    cancels      whether it helps the count only as more errors cancel: measurably more objects are wrong.
     rank         1 for the best by the objective.
     sentence     all this in words.
     """
@@ -63,6 +64,7 @@ class Option:
     judged_on: int
     measurable: bool
     helps: bool
+    cancels: bool
     rank: int
     sentence: str
 
@@ -121,6 +123,7 @@ class Options:
             "judged_on": option.judged_on,
             "measurable": option.measurable,
             "helps": option.helps,
+            "cancels": option.cancels,
             "rank": option.rank,
             "sentence": option.sentence,
         }
@@ -356,12 +359,14 @@ def _option(
     main = objective_of(change, case.objective)
     measurable = bool(main.low > 0 or main.high < 0)
     helps = measurable and (main.value > 0) == (case.objective == "ap")
+    cancels = helps and case.objective == "mae" and bool(change.gross.low > 0)
     words = told(setting, case.baseline, case.overlaps.scenes.classes)
     within = f"; tried on {images:,} of {of:,} images" if of is not None and images < of else ""
     said = sentence(words, change, case.objective, measurable, within)
-    return Option(
-        chooser.name, chooser.label, setting, folds, change, images, images, measurable, helps, 0, said
-    )
+    if cancels:
+        said = f"{said[:-1]}; counts come nearer only as more errors cancel."
+    verdicts = measurable, helps, cancels
+    return Option(chooser.name, chooser.label, setting, folds, change, images, images, *verdicts, 0, said)
 
 
 def objective_of(change: Effect, objective: Objective) -> Interval:
@@ -371,10 +376,13 @@ def objective_of(change: Effect, objective: Objective) -> Interval:
 
 
 def _order(option: Option, objective: Objective) -> tuple[int, float, str]:
-    """Those that help first, then those without measurable effect, then those that harm; the larger gain first."""
+    """Those that help, those that help as errors cancel, those without measurable effect, those that harm.
+
+    Of each the larger gain first.
+    """
     change = objective_of(option.effect, objective).value
     gain = change if objective == "ap" else -change
-    group = 0 if option.helps else 2 if option.measurable else 1
+    group = int(option.cancels) if option.helps else 3 if option.measurable else 2
     return group, -gain if np.isfinite(gain) else 0.0, option.name
 
 

@@ -12,8 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from apiece.evaluate.counting import _between as between
-from apiece.evaluate.counting import _sweep as count_errors
+from apiece.evaluate.counting import between, sweep_counts
 from apiece.evaluate.matching import ranks
 from apiece.evaluate.overlaps import Overlaps
 from apiece.evaluate.replay import NEITHER, TRUE, verdicts
@@ -83,7 +82,7 @@ class Sweep:
         if criterion == "bias":
             return bias, np.zeros(len(bias))
         if criterion == "mae":
-            return count_errors(self.true.sum(axis=1), self.images)[0].astype(np.float64), bias
+            return sweep_counts(self.true.sum(axis=1), self.images)[0].astype(np.float64), bias
         right = _after(self.right)
         wrong = _after(self.counts & ~self.right)
         missed = total - right

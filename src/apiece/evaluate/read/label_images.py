@@ -16,13 +16,13 @@ import numpy as np
 
 from apiece.core.image import read_label_image
 from apiece.core.masks import Masks
-from apiece.data.label_folder import LABEL_ENDINGS, LABEL_FOLDERS, LABEL_SUFFIXES, same_size, stem_of
+from apiece.data.label_folder import LABEL_FOLDERS, LABEL_SUFFIXES, same_size, stem_of
 from apiece.errors import AnnotationError, DataError, GeometryError
+from apiece.evaluate.read.pictures import ENDINGS, picture_stem
 from apiece.evaluate.read.predictions import Collector, Predictions
 from apiece.evaluate.read.truth import Truth
 
 CLASS = "object"
-ENDINGS = tuple(sorted((ending for ending in LABEL_ENDINGS if ending), key=len, reverse=True))
 
 
 def files(path: Path) -> tuple[dict[str, Path], int]:
@@ -31,7 +31,7 @@ def files(path: Path) -> tuple[dict[str, Path], int]:
     raises  DataError if two are of one picture.
     """
     if path.is_file():
-        return {_of(stem_of(path)): path}, 0
+        return {picture_stem(stem_of(path)): path}, 0
     root = next((path / name for name in LABEL_FOLDERS if (path / name).is_dir()), path)
     try:
         found = sorted(
@@ -47,7 +47,7 @@ def files(path: Path) -> tuple[dict[str, Path], int]:
     ended = [file for file in found if stem_of(file).endswith(ENDINGS)]
     by_stem: dict[str, Path] = {}
     for file in ended or found:  # where names have endings, those without are the pictures
-        stem = file.relative_to(root).with_name(_of(stem_of(file))).as_posix()
+        stem = file.relative_to(root).with_name(picture_stem(stem_of(file))).as_posix()
         if stem in by_stem:
             raise DataError(
                 f"{file.parent}: {by_stem[stem].name} and {file.name} are both of the picture {stem!r}; expected one "
@@ -100,9 +100,3 @@ def read(path: Path, truth: Truth, document: Any = None) -> Predictions:
                 segmentation=code,
             )
     return collector.predictions()
-
-
-def _of(stem: str) -> str:
-    """The picture's stem: a label's own without its ending."""
-    ending = next((ending for ending in ENDINGS if stem.endswith(ending) and stem != ending), "")
-    return stem.removesuffix(ending) if ending else stem

@@ -58,6 +58,8 @@ def _text(value: object) -> str:
 def read_metadata(path: Path, pictures: Pictures) -> tuple[Columns, list[str]]:
     """The columns of a CSV file whose first column names pictures: by id, name, file name or stem.
 
+    Columns are separated by commas; or by semicolons or tabs where the first line has no comma.
+
     returns  a text a picture and column, "" for pictures that aren't in the file; notes about these.
     raises   DataError: not readable, no table, columns without or of equal names, unknown or repeated pictures.
     """
@@ -89,6 +91,8 @@ def read_metadata(path: Path, pictures: Pictures) -> tuple[Columns, list[str]]:
         name = row[0].strip()
         meant = known.get(name, [])
         place = place_of[meant[0]] if len(meant) == 1 else pictures.by_id(name)
+        if place is None and not meant:
+            place = pictures.by_name(name)
         if place is None and len(meant) > 1:
             raise DataError(
                 f"{path}: line {number}: {name!r} is the name of {len(meant)} pictures, such as {meant[0]!r} and "
@@ -117,6 +121,12 @@ def read_metadata(path: Path, pictures: Pictures) -> tuple[Columns, list[str]]:
     return {title: tuple(column) for title, column in zip(titles, values, strict=True)}, notes
 
 
+def _delimiter(text: str) -> str:
+    """What separates columns: a comma, or what spreadsheets write where the comma is the decimal sign."""
+    header = text.partition("\n")[0]
+    return "," if "," in header else next((one for one in (";", "\t") if one in header), ",")
+
+
 def _rows(path: Path) -> list[list[str]]:
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -125,7 +135,7 @@ def _rows(path: Path) -> list[list[str]]:
                 "Remedy: check the path."
             )
         text = path.read_text(encoding="utf-8-sig")
-        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). Remedy: check the path.") from None
     except UnicodeDecodeError as error:

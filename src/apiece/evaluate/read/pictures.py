@@ -8,10 +8,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from apiece.core.image import image_size
-from apiece.data.label_folder import stem_of
+from apiece.data.label_folder import LABEL_ENDINGS, stem_of
 from apiece.errors import AnnotationError
 from apiece.evaluate.coco_scenes import as_key
 from apiece.evaluate.scenes import Key, Size
+
+
+ENDINGS = tuple(sorted((ending for ending in LABEL_ENDINGS if ending), key=len, reverse=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +116,22 @@ class Pictures:
             )
             for key in dict.fromkeys(keys) if pure.name and stem else (name,):
                 known.setdefault(key, []).append(place)
-        return known
+        # A label image without its picture (NAME_masks.tif) is found by the picture's name, too.
+        labelled: dict[str, list[int]] = {}
+        for place, name in enumerate(self.names):
+            pure = PurePosixPath(name.replace("\\", "/"))
+            stem = stem_of(Path(pure.name))
+            own = picture_stem(stem)
+            if own != stem:
+                for key in dict.fromkeys((own, str(pure.with_name(own)))):
+                    labelled.setdefault(key, []).append(place)
+        return labelled | known
+
+
+def picture_stem(stem: str) -> str:
+    """The stem of the picture that a label image of this stem is of: its own, without an ending such as _masks."""
+    ending = next((ending for ending in ENDINGS if stem.endswith(ending) and stem != ending), "")
+    return stem.removesuffix(ending)
 
 
 def _tails(name: str) -> Iterator[str]:

@@ -168,7 +168,7 @@ class Gallery:
         true = self._objects(scenes.truth, truth)
         if kind == MISSED:
             if not candidates:
-                return f"{true}: no candidate near it"
+                return f"{true}: no candidate of its class with IoU ≥ {self.ledger.rules.near:g}"
             i = candidates[0]
             why = TOLD.get(Reason(int(self.ledger.selection.reason[i])), "not counted")
             return f"{true}: best candidate {why}{self._score(i)}, IoU {self._iou[truth[0], i]:.2f}"

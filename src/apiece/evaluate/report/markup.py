@@ -178,7 +178,7 @@ def section(key: str, title: str, body: str, lead: str = "") -> str:
 
 def absent(reason: str) -> str:
     """Why a part isn't there."""
-    return f'<p class="absent">Not known. {safe(reason)}</p>'
+    return f'<p class="absent">Not known: {safe(reason)}</p>'
 
 
 def folded(summary: str, body: str) -> str:

@@ -256,7 +256,7 @@ def _effect_flag(one: Mapping[str, Any]) -> str:
         return ""
     tone, told = ("warn", "not measurable") if not one.get("measurable") else ("", "harms")
     if one.get("helps"):
-        tone, told = "good", "helps"
+        tone, told = ("warn", "errors cancel") if one.get("cancels") else ("good", "helps")
     return f'<span class="flag {tone}">{told}</span>'
 
 

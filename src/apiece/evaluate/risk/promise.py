@@ -124,8 +124,8 @@ class Risk:
         return str(self.kept)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for the JSON document."""
-        interval = self.interval
+        """Plain values for the JSON document; without threshold and interval where the promise is void."""
+        interval = None if self.withdrawn else self.interval
         return {
             "name": self.name,
             "method": self.method,
@@ -133,7 +133,7 @@ class Risk:
             "level": self.level,
             "n": self.n,
             "unit": self.unit,
-            "threshold": self.threshold,
+            "threshold": None if self.withdrawn else self.threshold,
             "interval": None
             if interval is None
             else dict(zip(("value", "low", "high"), map(finite, interval), strict=True)),

@@ -117,11 +117,14 @@ def thresholds(
     losses, coarse = losses_of(overlaps, point, GRID), losses_of(overlaps, point, COARSE)
     missed, falsely = units.means(losses.miss), units.means(losses.false_share)
     words = units.words
-    sure, expected = f"with {percent(level)} confidence", "in expectation"
+    sure, expected = f"with {percent(level)} confidence", "on average over such choices"
     each = "picture" if units.word == "picture" else "picture, groups counting alike"
     of_miss = f"at most {percent(miss)} of objects are missed in an average {each}"
     of_false = f"at most {percent(false)} of predictions are false in an average {each}"
-    of_count = f"the count is off by at most {percent(count)} of the objects in an average {each}"
+    of_count = (
+        f"the count is off by at most {percent(count)} of the objects in an average {each}, where errors above 100 % "
+        "count as 100 %"
+    )
     told_miss, told_false = "share of missed objects", "share of false predictions"
     learned = [
         learn_then_test(missed, GRID, miss, delta, start="low", words=words, loss=told_miss),
@@ -176,7 +179,8 @@ def thresholds(
             why = f"only thresholds that leave no prediction pass, such as {one.choice.threshold:g}."
         if why is None and place is not None:
             seen = Seen.at(one.losses, place)
-            promise = f"At threshold {one.choice.threshold:g} {one.what}: {drawn}.{seen.sentence}"
+            at = "At threshold" if one.method == LEARNED else "At thresholds chosen as this one,"
+            promise = f"{at} {one.choice.threshold:g} {one.what}: {drawn}.{seen.sentence}"
             doubts, detail = seen.doubts(one.name, one.alpha), detail | seen.to_json()
         result.append(
             Risk(
