@@ -359,3 +359,27 @@ def test_the_document_is_plain_ranked_and_repeatable():
         assert one["judged_on"] == 20
     assert all(text.endswith(".") for text in definitions().values())
     assert resamples(20, seed=5).enough
+
+
+def test_a_count_that_only_comes_nearer_as_errors_cancel_is_called_so():
+    rng, drawn = np.random.default_rng(3), Drawn()
+    for _ in range(24):
+        image = drawn.image()
+        missed = int(rng.integers(1, 3))
+        for place, (x, y) in enumerate(CENTRES):
+            drawn.true(image, disc(x, y))
+            if place >= missed:  # the others have no candidate at all
+                drawn.found(image, disc(x, y), rng.uniform(0.7, 0.95))
+        for x, y in SPARE[:missed]:
+            drawn.found(image, disc(x, y, 5), rng.uniform(0.3, 0.4))
+    overlaps = drawn.overlaps()
+    by_count = options(overlaps, AT)["threshold_mae"]
+    assert by_count.helps
+    assert by_count.cancels
+    assert by_count.effect.MAE.high < 0 < by_count.effect.gross.low
+    assert "more errors cancel" in by_count.sentence
+    by_errors = options(overlaps, AT, objective="gross")
+    assert not any(option.helps or option.cancels for option in by_errors.options)
+    cured = options(false_alarms(), AT)
+    assert cured.options[0].helps
+    assert not cured.options[0].cancels
