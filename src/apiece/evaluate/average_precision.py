@@ -112,8 +112,11 @@ def _twelve(precision: Float64, recall: Float64, cap: int) -> dict[str, float]:
     }
 
 
-def _accumulated(scenes: Scenes, kind: Kind, caps: list[int]) -> tuple[Float64, Float64]:
-    """Precision (IoU, recall point, class, area, cap) and recall (IoU, class, area, cap); -1 without truth."""
+def coco_eval(scenes: Scenes, kind: Kind) -> hotcoco.COCOeval:
+    """hotcoco's evaluator of these scenes, with images and classes by their places; nothing is matched yet.
+
+    raises  UsageError for "segm" if an object has no mask.
+    """
     with_masks = kind == "segm"
     images = [{"id": i, **_sides(size)} for i, size in enumerate(scenes.sizes)]
     categories = [{"id": i, "name": str(i)} for i in range(len(scenes.classes))]
@@ -133,7 +136,12 @@ def _accumulated(scenes: Scenes, kind: Kind, caps: list[int]) -> tuple[Float64, 
     found = true.load_res(rows, segmentation=_rles(predicted) if with_masks else None)
     # load_res takes every area from the box; masks are small, medium or large by their own area.
     found.update_anns(ids=_ids(predicted), area=predicted.areas(kind))
-    run = hotcoco.COCOeval(true, found, kind)
+    return hotcoco.COCOeval(true, found, kind)
+
+
+def _accumulated(scenes: Scenes, kind: Kind, caps: list[int]) -> tuple[Float64, Float64]:
+    """Precision (IoU, recall point, class, area, cap) and recall (IoU, class, area, cap); -1 without truth."""
+    run = coco_eval(scenes, kind)
     run.params.max_dets = caps
     run.evaluate()
     run.accumulate()

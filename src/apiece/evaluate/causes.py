@@ -85,11 +85,13 @@ DEFINITIONS = {
         "that suppression inside the model, before the file was written, would have removed one."
     ),
     "likely cut by the cap": (
-        "No candidate, in an image that holds exactly the number of predictions at which the file seems to be cut."
+        "No candidate, in an image that holds exactly the number of predictions at which the file seems to be cut, "
+        "none of them below the threshold, as then what was cut would be below it, too."
     ),
     "too small": (
-        "No candidate, and an area below {smallest:g} pixels, or of a size (areas from 2ⁿ to 2ⁿ⁺¹, at least {fewest} "
-        "objects, below the median area) of which less than half as many are found as of all."
+        "No candidate, and an area below {smallest:g} pixels, provided that such objects are missed more than {more:g} "
+        "times as often as others; or of a size (areas from 2ⁿ to 2ⁿ⁺¹, at least {fewest} objects, below the median "
+        "area) of which less than half as many are found as of all."
     ),
     "crowded": (
         "No candidate, and at least {neighbours} true objects whose boxes lie within {close:g} · √(width · height) of "
@@ -149,6 +151,12 @@ class Causes:
         """What a reader must know before trusting "no candidate"; None if nothing."""
         if self.stored or not self.counts.sum():
             return None
+        scores = self.ledger.selection.scores
+        if scores.size > 1 and scores.min() == scores.max():
+            return (
+                "No score is lower than another, so that no prediction lies below the operating point and no miss can "
+                "show a candidate: all causes are only likely."
+            )
         return (
             "The file holds no prediction below the operating point, so that no miss can show a candidate. Remedy: "
             "predict with a low threshold, such as 0.05, and without a second suppression."
@@ -300,22 +308,24 @@ def _neighbours(overlaps: Overlaps, found: Bool) -> tuple[Int64, Bool]:
 
 
 def _at_cap(ledger: Ledger, caps: Caps) -> Bool:
-    """Whether each true object lies in an image that stops at the number of predictions at which the file seems cut."""
+    """Whether each true object lies in an image whose predictions all count and stop where the file seems cut."""
     scenes = ledger.overlaps.scenes
-    held = np.bincount(scenes.predicted.images, minlength=len(scenes.image_ids))
+    predicted, images = scenes.predicted.images, len(scenes.image_ids)
+    held = np.bincount(predicted, minlength=images)
     if caps.suspected is None:
         return np.zeros(len(scenes.truth), np.bool_)
-    at: Bool = (held == caps.suspected)[scenes.truth.images]
+    below = np.bincount(predicted[ledger.selection.reason == Reason.BELOW], minlength=images)
+    at: Bool = ((held == caps.suspected) & (below == 0))[scenes.truth.images]
     return at
 
 
 def _too_small(areas: Float64, found: Bool, missed: Bool, recall: float) -> Bool:
-    """Areas below SMALLEST, and those of sizes below the median that are found less than half as often as all."""
+    """Areas below SMALLEST if that tells something, and those of sizes below the median that are found less than half as often as all."""
     octave = np.floor(np.log2(np.maximum(areas, 1))).astype(np.int64)
     hits, misses = (np.bincount(octave[which], minlength=octave.max() + 1) for which in (found, missed))
     objects = hits + misses
     rare = (objects >= FEWEST) & (hits < 0.5 * recall * objects)
-    small: Bool = (areas < SMALLEST) | (rare[octave] & (areas < np.median(areas[found | missed])))
+    small: Bool = _telling(areas < SMALLEST, found, missed) | (rare[octave] & (areas < np.median(areas[found | missed])))
     return small
 
 

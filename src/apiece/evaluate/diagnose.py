@@ -163,11 +163,15 @@ def diagnose(
             parts[key] = make()
         except UsageError as error:
             reasons[key] = str(error)
-    notes = (
-        *subject.notes,
-        *(live.notes if live is not None else ()),
-        *notes_of(scenes, counting(scenes, point.threshold), caps),
-        *_how(kind, given),
+    notes = tuple(
+        dict.fromkeys(
+            (
+                *subject.notes,
+                *(live.notes if live is not None else ()),
+                *notes_of(scenes, counting(scenes, point.threshold), caps),
+                *_how(kind, given),
+            )
+        )
     )
     told = _definitions(caps, point, entries, parts)
     return Diagnosis(subject, given, point, chosen_by, entries, parts, reasons, notes, told)

@@ -29,6 +29,12 @@ PRINTED = (
     "risk",
     "label_errors",
 )
+RANKED = {
+    "mae": "the mean error of the count",
+    "gross": "the gross error of the count",
+    "ap": "AP",
+    "cost": "the cost",
+}
 SLICED = {"recall": ".3f", "precision": ".3f", "bias": "+.3g", "gross": ".3f"}
 QUALITY = (
     ("iou", "mean IoU of found objects", ".3f"),
@@ -52,7 +58,7 @@ def render(document: Mapping[str, Any], width: int = 100) -> str:
         *_section("Where it differs", _slices(document), width),
         *_section("Masks and scores", _quality(document), width),
         *_section("Likely label errors", _labels(document), width),
-        *_section("Not told", [f"{key}: {reason}" for key, reason in document["reasons"].items()], width),
+        *_section("Not told", _reasons(document), width),
         *_section("Notes", document["notes"], width),
         *_section("Definitions; --json and --html have all", _definitions(document), width),
     ]
@@ -66,6 +72,8 @@ def _cap(document: Mapping[str, Any]) -> list[str]:
     if not caps or not (caps["images_cut"] or caps["images_beyond"]):
         return []
     figures = part[document["kind"]]
+    if not caps["truths_beyond"] and undefined(figures["AP"]) == undefined(figures["AP_uncapped"]):
+        return []  # what was hidden matters to no figure
     return [
         f"CAP REACHED: COCO's limit of {caps['coco']} detections an image and class hides "
         f"{caps['predictions_cut']:,} predictions and puts {caps['truths_beyond']:,} true objects out of reach: "
@@ -157,9 +165,13 @@ def _options(document: Mapping[str, Any]) -> list[str]:
     part = document.get("options") or {}
     options = part.get("options") or []
     helping = [f"{one['rank']}. {one['sentence']}" for one in options if one["helps"]][:MOST_OPTIONS]
-    others = [one["label"] for one in options if not one["helps"]]
-    if others:
-        helping.append(f"No measurable gain from: {'; '.join(others)}.")
+    others = [one for one in options if not one["helps"]]
+    # Errors that cancel less leave the mean error of the count as it was.
+    fewer = [one for one in others if (one["effect"]["gross"]["high"] or 0) < 0]
+    helping += [f"Fewer errors, but no measurable gain in what is ranked by: {one['sentence']}" for one in fewer]
+    rest = [one["label"] for one in others if one not in fewer]
+    if rest:
+        helping.append(f"No measurable gain in {RANKED[part['objective']]} from: {'; '.join(rest)}.")
     if options or not part:
         return helping
     left_out = [f"{one['label']}: {one['reason']}" for one in part["left_out"]]

@@ -23,10 +23,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import hotcoco
 import numpy as np
 
-from apiece.evaluate.average_precision import COCO_CAP, _ids, _rles, _sides
+from apiece.evaluate.average_precision import COCO_CAP, coco_eval
 from apiece.evaluate.scenes import Kind, Scenes
 
 COUNTED = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
@@ -85,23 +84,8 @@ def tide(scenes: Scenes, kind: Kind = "segm", found: float = 0.5, near: float = 
     raises  UsageError for "segm" if an object has no mask.
     """
     truth, predicted = scenes.truth, scenes.predicted
-    with_masks = kind == "segm"
     classes = len(scenes.classes)
-    true = hotcoco.COCO.from_arrays(
-        [{"id": i, **_sides(size)} for i, size in enumerate(scenes.sizes)],
-        [{"id": i, "name": str(i)} for i in range(classes)],
-        truth.images,
-        truth.labels,
-        truth.boxes,
-        ids=_ids(truth),
-        area=truth.areas(kind),
-        iscrowd=truth.crowd.astype(np.int64),
-        segmentation=_rles(truth) if with_masks else None,
-    )
-    rows = np.column_stack([predicted.images, predicted.boxes, predicted.scores, predicted.labels])
-    run = hotcoco.COCOeval(
-        true, true.load_res(rows, segmentation=_rles(predicted) if with_masks else None), kind
-    )
+    run = coco_eval(scenes, kind)
     fullest = np.bincount(predicted.images * classes + predicted.labels, minlength=1).max()
     run.params.max_dets = [max(int(fullest), COCO_CAP)]
     run.params.iou_thrs = [found]

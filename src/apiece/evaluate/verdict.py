@@ -36,14 +36,15 @@ def _count(document: Mapping[str, Any]) -> str:
             f"{where} hold{'s' if pictures == 1 else ''} no true object, and {counted}{_in_crowds(document)}."
         )
     off = predicted - true
+    counted = f"{predicted:,} object{' was' if predicted == 1 else 's were'} counted"
     if off:
         side = "too many" if off > 0 else "too few"
         net = (
-            f"{predicted:,} objects were counted on {where} where there are {true:,}, {abs(off):,} {side} "
+            f"{counted} on {where} where there {'is' if true == 1 else 'are'} {true:,}, {abs(off):,} {side} "
             f"({signed(100 * off / true)} %)"
         )
     else:
-        net = f"{predicted:,} objects were counted on {where}, as many as there are"
+        net = f"{counted} on {where}, as many as there are"
     if gross <= abs(off):
         return f"{net}{'; all errors go one way' if gross else ''}{_in_crowds(document)}."
     return (

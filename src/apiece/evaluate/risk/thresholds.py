@@ -88,10 +88,8 @@ class Seen:
             )
         else:
             return ()
-        return (
-            f"The promise is on the average picture; {none} of {self.pictures} without {what} count 0, and of all "
-            f"{what} on these pictures {told}.",
-        )
+        empty = f"; {none} of {self.pictures} without {what} count 0, and" if none else ", but"
+        return (f"The promise is on the average picture{empty} of all {what} on these pictures {told}.",)
 
     def to_json(self) -> dict[str, int]:
         """Plain values for the JSON document."""
