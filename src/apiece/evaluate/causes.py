@@ -325,7 +325,9 @@ def _too_small(areas: Float64, found: Bool, missed: Bool, recall: float) -> Bool
     hits, misses = (np.bincount(octave[which], minlength=octave.max() + 1) for which in (found, missed))
     objects = hits + misses
     rare = (objects >= FEWEST) & (hits < 0.5 * recall * objects)
-    small: Bool = _telling(areas < SMALLEST, found, missed) | (rare[octave] & (areas < np.median(areas[found | missed])))
+    small: Bool = _telling(areas < SMALLEST, found, missed) | (
+        rare[octave] & (areas < np.median(areas[found | missed]))
+    )
     return small
 
 

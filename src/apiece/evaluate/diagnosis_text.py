@@ -153,12 +153,11 @@ def interval(figure: Mapping[str, Any] | None, form: str) -> str:
 
 def _causes(document: Mapping[str, Any]) -> list[str]:
     part = document.get("causes") or {}
-    if part.get("note"):
-        return [part["note"]]
     causes = sorted(part.get("causes") or [], key=lambda one: -one["missed"])
-    return [
+    lines = [
         f"{one['cause']}: {one['missed']:,} ({100 * one['share']:.0f} %)" for one in causes if one["missed"]
     ]
+    return [*lines, part["note"]] if part.get("note") else lines
 
 
 def _options(document: Mapping[str, Any]) -> list[str]:
@@ -168,7 +167,9 @@ def _options(document: Mapping[str, Any]) -> list[str]:
     others = [one for one in options if not one["helps"]]
     # Errors that cancel less leave the mean error of the count as it was.
     fewer = [one for one in others if (one["effect"]["gross"]["high"] or 0) < 0]
-    helping += [f"Fewer errors, but no measurable gain in what is ranked by: {one['sentence']}" for one in fewer]
+    helping += [
+        f"Fewer errors, but no measurable gain in what is ranked by: {one['sentence']}" for one in fewer
+    ]
     rest = [one["label"] for one in others if one not in fewer]
     if rest:
         helping.append(f"No measurable gain in {RANKED[part['objective']]} from: {'; '.join(rest)}.")
@@ -187,7 +188,8 @@ def _beyond(document: Mapping[str, Any]) -> list[str]:
 def _risk(document: Mapping[str, Any]) -> list[str]:
     """Each promise, or why there is none; what was withdrawn for one reason, and each doubt, once for all."""
     promises = document.get("risk") or []
-    lines = [one["sentence"] for one in promises if not one["withdrawn"]]
+    # Two methods may abstain in the same words.
+    lines = list(dict.fromkeys(one["sentence"] for one in promises if not one["withdrawn"]))
     void: dict[str, list[str]] = {}
     doubts: dict[str, list[str]] = {}
     for one in promises:
@@ -204,6 +206,14 @@ def _risk(document: Mapping[str, Any]) -> list[str]:
             "promise holds by itself at its level, not all of them together."
         )
     return lines
+
+
+def _reasons(document: Mapping[str, Any]) -> list[str]:
+    """What is not told, all that share a reason together."""
+    keys: dict[str, list[str]] = {}
+    for key, reason in document["reasons"].items():
+        keys.setdefault(reason, []).append(key.replace("_", " "))
+    return [f"{', '.join(names)}: {reason}" for reason, names in keys.items()]
 
 
 def _slices(document: Mapping[str, Any]) -> list[str]:

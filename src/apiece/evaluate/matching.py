@@ -15,7 +15,7 @@ def ranks(objects: Objects, scores: Float64 | None = None) -> Int64:
     source  cocodataset/cocoapi, cocoeval.py, whose sorts are stable.
     """
     given = objects.scores if scores is None else scores
-    order = np.lexsort((np.arange(len(objects)), objects.images, -given))
+    order = np.lexsort((objects.images, -given))
     rank = np.empty(len(objects), np.int64)
     rank[order] = np.arange(len(objects))
     return rank

@@ -57,7 +57,9 @@ def subject_of_files(
     found = read_predictions(predictions, known, predictions_format, images, frozenset(renames))
     notes = [*known.notes, *found.notes]
     if truth.resolve() == predictions.resolve():
-        notes.append("The predictions are the ground truth itself, so that nothing here says how good a model is.")
+        notes.append(
+            "The predictions are the ground truth itself, so that nothing here says how good a model is."
+        )
     _check_pictures(known, found, common)
     if one_class:
         known, found = without_classes(known, found, renames)
