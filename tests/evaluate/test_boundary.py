@@ -133,13 +133,22 @@ def test_perimeter_equals_scikit_images(seed: int) -> None:
     assert perimeter(mask) == pytest.approx(perimeter_crofton(np.pad(mask, 1), directions=4))
 
 
-def test_boxes_and_too_many_pairs_are_refused() -> None:
+def test_boxes_are_refused() -> None:
     mask = np.ones((10, 10), bool)
     scenes = scenes_of_coco(*document([mask], [mask]))
     with pytest.raises(UsageError, match="asked of boxes"):
         boundary_average_precision(overlaps_of(scenes, "bbox"))
-    with pytest.raises(UsageError, match="1 pairs of masks; expected at most 0"):
-        boundary_average_precision(overlaps_of(scenes), most=0)
+
+
+def test_of_very_many_pairs_some_images_are_drawn_and_it_is_said() -> None:
+    truth, results = oracle.scene(11)
+    overlaps = overlaps_of(scenes_of_coco(truth, results))
+    whole = boundary_average_precision(overlaps)
+    assert whole.images == whole.of == len(truth["images"]) > 1
+    part = boundary_average_precision(overlaps, most=0)
+    assert 1 <= part.images < part.of == whole.of
+    alone = [boundary_average_precision(overlaps.only(np.array([i]))) for i in range(whole.of)]
+    assert (part.AP, part.pairs) in [(one.AP, one.pairs) for one in alone]
 
 
 @pytest.mark.needs_shared

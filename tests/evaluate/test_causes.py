@@ -142,6 +142,11 @@ def test_a_cut_is_likely_where_an_image_stops_at_the_suspected_number() -> None:
     assert [CAUSES[c] for c in found.cause if c >= 0] == ["likely cut by the cap"] * 20 + ["no candidate"]
     nothing = Caps(**{**find_caps(scenes).__dict__, "suspected": None})
     assert causes_of(scenes, caps=nothing).counts[module.LIKELY_CUT] == 0
+    # What a cap cut scores less than what it left: below the threshold it would not count either.
+    scenes.predicted.scores[[0, 20]] = 0.1
+    found = causes_of(scenes, OperatingPoint(0.5))
+    assert find_caps(scenes).suspected == 20
+    assert found.counts[module.LIKELY_CUT] == 0
 
 
 def test_too_small_in_pixels() -> None:
@@ -149,6 +154,10 @@ def test_too_small_in_pixels() -> None:
     found = causes_of(scenes_of(truth, [(row, 0.9) for row in far(2)]))
     assert names(found) == ["", "", "no candidate", "too small"]
     assert causes_of(scenes_of([(0, 0, 900, 900, 8, 8)], [])).counts[module.TOO_SMALL] == 0
+    tiny = far(6, size=7)  # missed as often as others: then their size explains nothing
+    others = far(6, image=1)
+    found = causes_of(scenes_of(tiny + others, [(row, 0.9) for row in tiny[:3] + others[:3]]))
+    assert found.counts[module.TOO_SMALL] == 0
 
 
 @pytest.mark.parametrize(
@@ -273,3 +282,6 @@ def test_nothing_missed_and_nothing_there() -> None:
 def test_says_when_the_file_holds_no_candidates() -> None:
     assert "no prediction below the operating point" in str(causes_of(scenes_of([OBJECT], [])).note)
     assert causes_of(scenes_of([OBJECT], [(LIKE, 0.1)])).note is None
+    without_scores = scenes_of([OBJECT, *far(2)], [(row, 1.0) for row in far(2)])
+    assert "only likely" in str(causes_of(without_scores).note)
+    assert "Remedy" not in str(causes_of(without_scores).note)

@@ -304,3 +304,23 @@ def test_one_class_compares_what_is_called_otherwise(files: tuple[Path, Path], t
     assert found["ledger"] == same["ledger"]
     assert [row["name"] for row in found["by_class"]] == ["object"]
     assert found["ledger"]["confused"]["truth"] == 0
+
+
+def test_text_names_options_that_lower_gross_error_alone_and_none_that_harm() -> None:
+    from apiece.evaluate.diagnosis_text import _options
+
+    def option(label: str, measurable: bool, high: float | None) -> dict[str, Any]:
+        return {
+            "label": label,
+            "sentence": f"{label} told.",
+            "helps": False,
+            "measurable": measurable,
+            "rank": 1,
+            "effect": {"gross": {"value": -1.0, "low": -2.0, "high": high}},
+        }
+
+    options = [option("fewer", False, -0.5), option("harms", True, -0.5), option("nothing", False, None)]
+    first, rest = _options({"options": {"objective": "mae", "options": options}})
+    assert first.startswith("Fewer errors")
+    assert "fewer told." in first
+    assert rest == "No measurable gain in the mean error of the count from: harms; nothing."

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import cv2
+import hotcoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,7 +22,7 @@ Bool = NDArray[np.bool_]
 
 RATIO = 0.02  # of the picture's diagonal, as for COCO
 AT_ONCE = 256  # pairs whose masks are decoded together
-MOST_PAIRS = 20_000
+MOST_PAIRS = 10_000
 AT_50, AT_75 = 0, 5  # places among the IoU thresholds 0.50, 0.55, …, 0.95
 
 DEFINITIONS = {
@@ -32,7 +33,8 @@ DEFINITIONS = {
     ),
     "boundary.AP": (
         "Average precision by the smaller of mask IoU and boundary IoU, over IoU 0.50:0.05:0.95 and all classes "
-        "that have truth, without a cap on the number of detections; crowd regions as for masks."
+        "that have truth, without a cap on the number of detections; crowd regions as for masks. Where more than "
+        f"{MOST_PAIRS:,} boundaries would have to be compared, of images drawn at random, as `images` says."
     ),
 }
 
@@ -130,7 +132,9 @@ class BoundaryPrecision:
 
     AP, AP50, AP75  over all classes that have truth.
     by_class        (category id, name, AP) of each class.
-    pairs           how many pairs' boundaries were compared.
+    pairs           how many pairs were compared.
+    images          on how many images, and
+    of              of how many: where there are very many pairs, images are drawn at random.
     """
 
     AP: float | None
@@ -138,6 +142,8 @@ class BoundaryPrecision:
     AP75: float | None
     by_class: tuple[tuple[Key, str, float | None], ...]
     pairs: int
+    images: int
+    of: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `json.dumps(…, allow_nan=False)`."""
@@ -145,31 +151,48 @@ class BoundaryPrecision:
         return {**asdict(self), "by_class": classes}
 
 
-def boundary_average_precision(overlaps: Overlaps, most: int = MOST_PAIRS) -> BoundaryPrecision:
+def boundary_average_precision(
+    overlaps: Overlaps, most: int = MOST_PAIRS, seed: int = 0
+) -> BoundaryPrecision:
     """Average precision by the smaller of mask IoU and boundary IoU, without a cap.
 
-    most    pairs of one class with mask IoU ≥ 0.5, whose boundaries must be compared, beyond which this is refused.
-    raises  UsageError if there are more, or the overlaps are of boxes.
+    most    pairs of one class with mask IoU ≥ 0.5 whose boundaries are drawn. Where there are more, it is the average
+            precision of images drawn at random, as many as have that many pairs, at least one.
+    raises  UsageError if the overlaps are of boxes.
     source  Cheng et al. 2021, arXiv 2103.16562; equal to pycocotools with that IoU.
     """
-    truth, predicted, across = overlaps.scenes.truth, overlaps.scenes.predicted, overlaps.across
+    total = len(overlaps.scenes.image_ids)
+    needed, pairs = _needed(overlaps)
+    if int(np.count_nonzero(needed)) > most:
+        image = overlaps.scenes.truth.images[overlaps.across.first[needed]]
+        drawn = np.random.default_rng(seed).permutation(total)
+        grown = np.cumsum(np.bincount(image, minlength=total)[drawn])
+        overlaps = overlaps.only(np.sort(drawn[: max(int(np.searchsorted(grown, most, side="right")), 1)]))
+        needed, pairs = _needed(overlaps)
     value = overlaps.iou.copy()
-    needed = (value >= 0.5) & ~truth.crowd[across.first]
-    needed &= truth.labels[across.first] == predicted.labels[across.second]
-    count = int(np.count_nonzero(needed))
-    if count > most:
-        raise UsageError(
-            f"boundary AP needs the boundaries of {count} pairs of masks; expected at most {most}. "
-            "Remedy: leave out predictions of low score, or allow more."
-        )
-    value[needed] = np.minimum(value[needed], outlines(overlaps, across.where(needed), lengths=False).iou)
+    drawn_pairs = overlaps.across.where(needed)
+    value[needed] = np.minimum(value[needed], outlines(overlaps, drawn_pairs, lengths=False).iou)
     table = average_precisions(_Valued(**vars(overlaps), value=value))
 
     def mean(part: Float64) -> float | None:
         return None if np.isnan(part).all() else float(np.nanmean(part))
 
-    by_class = tuple((key, name, mean(table[:, i])) for i, (key, name) in enumerate(overlaps.scenes.classes))
-    return BoundaryPrecision(mean(table), mean(table[AT_50]), mean(table[AT_75]), by_class, count)
+    scenes = overlaps.scenes
+    by_class = tuple((key, name, mean(table[:, i])) for i, (key, name) in enumerate(scenes.classes))
+    averages = mean(table), mean(table[AT_50]), mean(table[AT_75])
+    return BoundaryPrecision(*averages, by_class, pairs, len(scenes.image_ids), total)
+
+
+def _needed(overlaps: Overlaps) -> tuple[Bool, int]:
+    """The pairs `across` whose boundaries must be drawn, bool (R,), and how many pairs matter in all."""
+    truth, predicted, across = overlaps.scenes.truth, overlaps.scenes.predicted, overlaps.across
+    needed: Bool = (overlaps.iou >= 0.5) & ~truth.crowd[across.first]
+    needed &= truth.labels[across.first] == predicted.labels[across.second]
+    pairs = int(np.count_nonzero(needed))
+    if overlaps.kind == "segm" and pairs:
+        # What is all band has a boundary IoU that is its mask IoU.
+        needed[needed] = ~(_thin(truth, across.first[needed]) & _thin(predicted, across.second[needed]))
+    return needed, pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +214,17 @@ def _by_size(objects: Objects, pairs: Pairs) -> Iterator[Int64]:
     for same in np.split(order, change):
         for begin in range(0, len(same), AT_ONCE):
             yield same[begin : begin + AT_ONCE]
+
+
+def _thin(objects: Objects, places: Int64) -> Bool:
+    """Whether masks are so narrow that all of each lies in its band."""
+    unique, back = np.unique(places, return_inverse=True)
+    rles = [objects.masks[i] for i in unique.tolist()]
+    sides = np.asarray(hotcoco.mask.to_bbox(rles)).reshape(-1, 4)[:, 2:].min(axis=1)
+    widths = {size: band_width(size) for size in {_size(objects, i) for i in unique.tolist()}}
+    bands = np.array([widths[_size(objects, i)] for i in unique.tolist()])
+    thin: Bool = (sides < 2 * bands + 1)[back]
+    return thin
 
 
 def _measured(objects: Objects, places: Int64, lengths: bool) -> dict[int, Outline]:

@@ -320,7 +320,7 @@ def _at_cap(ledger: Ledger, caps: Caps) -> Bool:
 
 
 def _too_small(areas: Float64, found: Bool, missed: Bool, recall: float) -> Bool:
-    """Areas below SMALLEST if that tells something, and those of sizes below the median that are found less than half as often as all."""
+    """Areas below SMALLEST if that tells, and sizes below the median that are found less than half as often as all."""
     octave = np.floor(np.log2(np.maximum(areas, 1))).astype(np.int64)
     hits, misses = (np.bincount(octave[which], minlength=octave.max() + 1) for which in (found, missed))
     objects = hits + misses

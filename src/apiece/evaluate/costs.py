@@ -66,10 +66,11 @@ DEFINITIONS = {
     ),
     "costs.AP50": (
         "Rise of average precision at the IoU `iou`, from which a mask is right, mean over classes with true objects, "
-        "over all candidates that the operating point's suppression, cap, size and border leave: loose and the best part of a split object become true positives, "
-        "confused get their object's class, duplicate, spurious and other parts are removed, a merged prediction "
-        "counts as a true positive of each of its objects, tangled ones as many as there are objects, and missed "
-        "objects that no candidate finds leave the positives (after TIDE, arXiv 2008.08115)."
+        "over all candidates that the operating point's suppression, cap, size and border leave: loose and the best "
+        "part of a split object become true positives, confused get their object's class, duplicate, spurious and "
+        "other parts are removed, a merged prediction counts as a true positive of each of its objects, tangled ones "
+        "as many as there are objects, and missed objects that no candidate finds leave the positives (after TIDE, "
+        "arXiv 2008.08115)."
     ),
     "costs.count": "Change of the predicted count: true objects less predictions of this kind. Over kinds these sum.",
     "costs.gross": "Change of the gross count error, in which nothing cancels. Over kinds these sum.",
@@ -119,7 +120,7 @@ class Costs:
     """Costs of every kind of failure.
 
     kinds         in the order of KINDS.
-    AP50          average precision as it is, over all candidates that the point's suppression, cap, size and border leave.
+    AP50          average precision as it is, over all candidates that suppression, cap, size and border leave.
     all_repaired  average precision if every kind were repaired: below 1 by candidates below the threshold alone.
     iou           at which all of these are: the ledger's `found`.
     classes       (category id, name), as in `Cost.by_class`.

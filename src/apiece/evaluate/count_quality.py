@@ -205,10 +205,14 @@ def _total(true: Int64, predicted: Int64, draws: Resamples) -> dict[str, Interva
     values = figures(*columns.sum(axis=0)[:, None])
     drawn = figures(*draws.sums(columns).T)
     names = ("MAE", "RMSE", "bias", "relative", "relative_bias", "R2")
-    return {
+    found = {
         name: draws.interval(float(value[0]), many)
         for name, value, many in zip(names, values, drawn, strict=True)
     }
+    # A size is never drawn as 0, though it may be: its interval follows from that of the signed figure.
+    value, low, high = found["relative_bias"]
+    found["relative"] = Interval(abs(value), max(low, -high, 0.0 * low), max(high, -low))
+    return found
 
 
 def _games(ledger: Ledger, sized: ArrayLike, draws: Resamples) -> tuple[Interval, ...]:

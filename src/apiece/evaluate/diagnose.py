@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from apiece.errors import UsageError, did_you_mean
 from apiece.evaluate import boundary, costs, count_quality, options, quality, risk, slices, tide
 from apiece.evaluate import calibration as scores
@@ -26,6 +28,7 @@ from apiece.evaluate.options.sweep import sweep_of
 from apiece.evaluate.overlaps import Overlaps, overlaps_of
 from apiece.evaluate.scenes import Kind, Scenes
 from apiece.evaluate.subject import Subject
+from apiece.evaluate.unaudited import unaudited
 
 CRITERIA = {
     "f1": "the best F1 of predictions that are right",
@@ -80,7 +83,7 @@ def diagnose(
     given = Settings() if settings is None else settings
     step = progress or (lambda text: None)
     scenes = subject.scenes
-    groups = _groups(subject, given.group)
+    groups = None if given.group is None else _groups(subject, given.group)
     kind: Kind = "bbox" if given.boxes or _boxes_only(scenes) else "segm"
     step("overlaps")
     overlaps = overlaps_of(scenes, kind)
@@ -91,6 +94,7 @@ def diagnose(
     draws = resamples(len(scenes.image_ids), groups, DRAWS, given.seed, given.level)
     chosen_here = given.threshold is None and subject.scored
     why = causes(entries, caps)
+    fresh = np.zeros(0, np.int64) if live is None else unaudited(live, subject)
 
     def boundary_precision() -> Part:
         if kind == "bbox":
@@ -114,7 +118,11 @@ def diagnose(
         )
 
     def risks() -> Part:
-        unlabelled = None if live is None else overlaps_of(live.scenes, kind)
+        unlabelled = live_groups = None
+        if live is not None and fresh.size:
+            unlabelled = overlaps_of(live.scenes, kind).only(fresh)
+            if given.group is not None and given.group in live.metadata:
+                live_groups = [_groups(live, given.group)[place] for place in fresh.tolist()]
         return Several(
             risk.risk(
                 overlaps,
@@ -124,7 +132,7 @@ def diagnose(
                 alpha_false=given.max_false,
                 level=given.level,
                 live=unlabelled,
-                live_groups=None if live is None or given.group is None else _groups(live, given.group),
+                live_groups=live_groups,
                 metadata=subject.metadata,
                 tuned_here=chosen_here,
             )
@@ -168,6 +176,7 @@ def diagnose(
             (
                 *subject.notes,
                 *(live.notes if live is not None else ()),
+                *_audited(live, len(fresh)),
                 *notes_of(scenes, counting(scenes, point.threshold), caps),
                 *_how(kind, given),
             )
@@ -180,9 +189,7 @@ def diagnose(
 WORST = 12
 
 
-def _groups(subject: Subject, column: str | None) -> tuple[str, ...] | None:
-    if column is None:
-        return None
+def _groups(subject: Subject, column: str) -> tuple[str, ...]:
     if column not in subject.metadata:
         known = (
             f"Columns: {did_you_mean(column, subject.metadata)}"
@@ -197,6 +204,19 @@ def _groups(subject: Subject, column: str | None) -> tuple[str, ...] | None:
         value or f"picture {key}"
         for key, value in zip(subject.scenes.image_ids, subject.metadata[column], strict=True)
     )
+
+
+def _audited(live: Subject | None, fresh: int) -> list[str]:
+    """How many live pictures are labelled ones."""
+    count = 0 if live is None else len(live.names) - fresh
+    if not count:
+        return []
+    if not fresh:
+        return ["All live pictures are labelled ones, so that there is nothing to tell of others."]
+    return [
+        f"{count:,} of the {count + fresh:,} live pictures are labelled ones, by their names and predictions. They are "
+        f"left out there: live pictures are the other {fresh:,}."
+    ]
 
 
 def _how(kind: Kind, settings: Settings) -> list[str]:

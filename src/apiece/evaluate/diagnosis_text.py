@@ -99,8 +99,11 @@ def _line(text: str, width: int) -> str:
 def _section(title: str, lines: list[str], width: int) -> list[str]:
     if not lines:
         return []
-    indent = {"initial_indent": "  ", "subsequent_indent": "    "}
-    return ["", title, *(textwrap.fill(line, width, **indent) for line in lines)]
+    return [
+        "",
+        title,
+        *(textwrap.fill(line, width, initial_indent="  ", subsequent_indent="    ") for line in lines),
+    ]
 
 
 def _scope(document: Mapping[str, Any]) -> str:
@@ -166,7 +169,7 @@ def _options(document: Mapping[str, Any]) -> list[str]:
     helping = [f"{one['rank']}. {one['sentence']}" for one in options if one["helps"]][:MOST_OPTIONS]
     others = [one for one in options if not one["helps"]]
     # Errors that cancel less leave the mean error of the count as it was.
-    fewer = [one for one in others if (one["effect"]["gross"]["high"] or 0) < 0]
+    fewer = [one for one in others if not one["measurable"] and (one["effect"]["gross"]["high"] or 0) < 0]
     helping += [
         f"Fewer errors, but no measurable gain in what is ranked by: {one['sentence']}" for one in fewer
     ]

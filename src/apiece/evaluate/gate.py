@@ -26,7 +26,7 @@ FIGURES: Mapping[str, str] = {
     "count_gross": "objects counted too many plus objects counted too few, per true object; nothing cancels",
     "MAE": "mean |predicted - true| a picture",
     "RMSE": "root of the mean squared difference a picture",
-    "AP": "average precision over IoU 0.50:0.95, of masks or of boxes where boxes are compared, under COCO's cap of 100",
+    "AP": "average precision of masks (boxes where these are compared) over IoU 0.50:0.95, under COCO's cap of 100",
     "AP50": "the same at IoU 0.50",
     "AP_uncapped": "average precision without that cap",
     "boundary_AP": "average precision by the smaller of mask IoU and boundary IoU",
@@ -137,5 +137,5 @@ def _known(value: float | None) -> float | None:
     return None if value is None or value < 0 else value
 
 
-def _value(figure: Any) -> float | None:
-    return figure["value"] if isinstance(figure, Mapping) else figure
+def _value(figure: Mapping[str, float | None] | None) -> float | None:
+    return None if figure is None else figure["value"]

@@ -8,7 +8,6 @@ from apiece.evaluate.caps import Caps
 from apiece.evaluate.counting import Counting
 from apiece.evaluate.scenes import Objects, Scenes
 
-
 PAST = 0.1  # of a side that a box may reach beyond the picture
 ODD = 0.1  # share of such boxes from which they are no accident
 
@@ -44,8 +43,7 @@ def notes_of(scenes: Scenes, counts: Counting, caps: Caps) -> list[str]:
     notes += _odd_boxes(scenes)
     if caps.suspected is not None:
         held = np.bincount(predicted.images, minlength=caps.images)
-        low = np.bincount(predicted.images[predicted.scores < counts.threshold], minlength=caps.images)
-        full = int(((held == caps.suspected) & (low == 0)).sum())
+        full = ((held == caps.suspected) & (counts.predicted.sum(axis=1) == held)).any()
         notes.append(
             f"{caps.images_at_suspected} of {caps.images} images have exactly {caps.suspected} predictions and none "
             f"has more: the producer probably keeps at most {caps.suspected} an image"

@@ -120,4 +120,7 @@ def _remedy(document: Mapping[str, Any]) -> str:
         return (
             f"No option makes fewer objects wrong; the nearest count comes so: {helping[0]['sentence']}{more}"
         )
-    return f"No option that can be replayed measurably helps.{more}"
+    if part["options"]:
+        return f"No option that can be replayed measurably helps.{more}"
+    judged = not part["fold_note"].startswith("No option was judged")
+    return f"{'No other setting is better on these pictures.' if judged else part['fold_note']}{more}"

@@ -10,6 +10,7 @@ import pytest
 from evaluate.pycocotools_oracle import scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from test_layouts import put, simple
 
 from apiece.core.image import write_image
@@ -49,6 +50,37 @@ def test_ids_that_are_texts(tmp_path):
 
 
 # ---- pictures
+
+
+def test_label_images_with_an_ending_on_both_sides_and_no_pictures(tmp_path):
+    label = np.zeros((20, 30), np.uint8)
+    label[2:8, 3:9], label[10:15, 12:20] = 1, 2
+    for side, ending in (("truth", "_masks"), ("found", "_cp_masks")):
+        (tmp_path / side).mkdir()
+        for name in ("a", "b"):
+            Image.fromarray(label).save(tmp_path / side / f"{name}{ending}.png")
+    table = tmp_path / "plates.csv"
+    table.write_text("picture;plate\na.tif;1,5\nb_masks.png;2,5\n")  # as a German spreadsheet writes it
+    found = subject_of_files(tmp_path / "truth", tmp_path / "found", metadata=table)
+    assert len(found.scenes.truth) == len(found.scenes.predicted) == 4
+    assert found.metadata["plate"] == ("1,5", "2,5")
+
+
+def test_foreground_without_numbers_is_said(tmp_path):
+    label = np.zeros((20, 30), np.uint8)
+    label[2:8, 3:9], label[10:15, 12:20] = 1, 2
+    for side, array in (("truth", label), ("found", np.minimum(label, 1) * 255)):
+        (tmp_path / side).mkdir()
+        for name in ("a", "b"):
+            Image.fromarray(array).save(tmp_path / side / f"{name}.png")
+    for side, said in (("found", True), ("truth", False)):
+        notes = subject_of_files(tmp_path / "truth", tmp_path / side).notes
+        assert any("number the objects" in note for note in notes) is said
+
+
+def test_the_truth_as_its_own_predictions_is_said(tmp_path):
+    path = put(tmp_path, simple()[0])
+    assert any("ground truth itself" in note for note in subject_of_files(path, path).notes)
 
 
 def test_names_and_paths_are_in_the_order_of_ids(tmp_path):

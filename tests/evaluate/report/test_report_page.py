@@ -150,7 +150,7 @@ def test_captions_tell_class_score_and_iou(page: Page) -> None:
         r"split: cell in 2 predictions \(0\.65, 0\.60\), best IoU 0\.\d\d",
         r"spurious: predicted cell 0\.85: no object behind it",
         r"missed: cell: best candidate below the threshold 0\.20, IoU 0\.9\d",
-        r"missed: cell: no candidate near it",
+        r"missed: cell: no candidate of its class with IoU ≥ 0.1",
     )
     for pattern in expected:
         assert any(re.match(pattern, alt) for alt in alts), pattern
@@ -231,7 +231,7 @@ def test_a_part_that_is_missing_says_why(
         shown = Page(page_of(gone, subject, entries))
         sections = {a["id"] for a in shown.of("section")}
         assert part.replace("_", "-") in sections
-        assert "Not known. There was <no> time." in shown.shown
+        assert "Not known: There was <no> time." in shown.shown
     silent = Page(page_of({**given, part: None, "reasons": {}}, subject, entries))
     assert part.replace("_", "-") not in {a["id"] for a in silent.of("section")}
 

@@ -94,8 +94,8 @@ def join_classes(
             f"{names[1]}: categories {shown([str(ref) for ref in missing])} with {count} predictions are none of "
             f"{names[0]}; true classes: {shown([name for _, name in true], 12)}; predicted classes: "
             f"{shown([str(ref) for ref in predicted], 12)}. {near} Remedy: say which class it is "
-            f"(--rename {str(missing[0])!r}=NAME), leave such predictions out (--rename {str(missing[0])!r}=), or compare "
-            "without classes (--one-class)."
+            f"(--rename {str(missing[0])!r}=NAME), leave such predictions out (--rename {str(missing[0])!r}=), or "
+            "compare without classes (--one-class)."
         )
     return Joined(key_of, tuple(notes))
 

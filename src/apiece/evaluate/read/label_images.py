@@ -75,6 +75,7 @@ def read(path: Path, truth: Truth, document: Any = None) -> Predictions:
         collector.notes.append(
             f"{path}: {passed} images without an ending such as _masks are taken for pictures, not for label images."
         )
+    single = 0
     for stem, file in found.items():
         page = collector.page(stem, str(file))
         array = read_label_image(file)
@@ -90,6 +91,7 @@ def read(path: Path, truth: Truth, document: Any = None) -> Predictions:
             masks = Masks.from_label_image(array)
         except GeometryError as error:
             raise AnnotationError(f"{file}: {error}") from None
+        single += len(masks) == 1
         boxes = masks.boxes.tolist()
         for i, (code, (x1, y1, x2, y2)) in enumerate(zip(masks.to_coco(), boxes, strict=True)):
             collector.add(
@@ -99,4 +101,9 @@ def read(path: Path, truth: Truth, document: Any = None) -> Predictions:
                 box=[x1, y1, x2 - x1, y2 - y1],
                 segmentation=code,
             )
+    if single == len(found) > 1:
+        collector.notes.append(
+            f"{path}: each of its {single} label images holds one object. Remedy: if they are foreground against "
+            "background, number the objects."
+        )
     return collector.predictions()

@@ -13,7 +13,6 @@ from apiece.errors import AnnotationError
 from apiece.evaluate.coco_scenes import as_key
 from apiece.evaluate.scenes import Key, Size
 
-
 ENDINGS = tuple(sorted((ending for ending in LABEL_ENDINGS if ending), key=len, reverse=True))
 
 

@@ -14,6 +14,8 @@ from apiece.evaluate.risk.promise import Risk, assumption, finite
 from apiece.evaluate.risk.units import Units, percent
 from apiece.evaluate.scenes import Float64
 
+ENOUGH = 50  # units from which sums are taken to be close to normal
+
 
 def counts(
     true: Float64,
@@ -42,13 +44,14 @@ def counts(
         holds: str,
         abstains: str | None,
         detail: dict[str, Any],
+        doubts: tuple[str, ...] = (),
     ) -> None:
         kept = promise if abstains is None else None
         shown = interval if abstains is None else None
         result.append(
             Risk(
                 name, method, None, level, len(units), units.word, threshold, shown, kept, holds, abstains,
-                detail=detail,
+                doubts=doubts, detail=detail,
             )
         )  # fmt: skip
 
@@ -96,6 +99,7 @@ def counts(
         + _normal(total, units),
         total.abstains,
         {"predicted": float(new.sum()), "pictures": len(new)},
+        () if total.method == "blocks" else _few(units),
     )
     if live is not None:
         chosen = live.groups if groups is not None else None
@@ -117,6 +121,7 @@ def counts(
                 "with Student's t for small n.",
                 best.abstains,
                 _compared(powered),
+                _few(units),
             )
     return result
 
@@ -132,6 +137,17 @@ def _compared(powered: Powered) -> dict[str, Any]:
         "PPI": interval(powered.plain),
         "audit_alone": interval(powered.classical),
     }
+
+
+def _few(units: Units) -> tuple[str, ...]:
+    """A doubt in intervals that rest on sums of few units being close to normal."""
+    if len(units) >= ENOUGH:
+        return ()
+    return (
+        f"It rests on sums of {len(units)} {units.words} being close to normal. Where counts are very unequal such an "
+        "interval is too narrow: in simulations of 90 % it held the truth in 80 to 86 % with 12 pictures, in 86 to "
+        "91 % with 40.",
+    )
 
 
 def _normal(total: TotalInterval, units: Units) -> str:

@@ -228,7 +228,8 @@ def _interval(
     below = sum(part**2 / freedom for part, freedom in parts)
     freedom = variance**2 / below if below > 0 else float(parts[0][1])
     half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(variance)
-    return Estimate(value, max(value - half, 0.0), value + half, level, method, slope, freedom, n)
+    low, centre, high = (max(end, 0.0) for end in (value - half, value, value + half))
+    return Estimate(centre, low, high, level, method, slope, freedom, n)
 
 
 def _columns(

@@ -62,7 +62,7 @@ def risk(
     fresh = _live(overlaps, point, live, live_groups)
     of_counts = counts(true, audited, fresh, point, units, level)
     found = [replace(one, doubts=(*one.doubts, *doubts)) for one in found]
-    found += [replace(one, doubts=(*at_point, *doubts)) for one in of_counts]
+    found += [replace(one, doubts=(*at_point, *one.doubts, *doubts)) for one in of_counts]
     if fresh is None:
         return [replace(one, shift=within) for one in found]
     gate = drift_gate(audited, fresh)
