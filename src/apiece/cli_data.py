@@ -24,6 +24,20 @@ FORMATS_HELP = (
     "mots"
 )
 
+PLAIN = str.maketrans(
+    {
+        "−": "-",
+        "–": "-",
+        "≥": ">=",
+        "≤": "<=",
+        "×": "x",
+        "√": "sqrt",
+        "±": "+/-",
+        "…": "...",
+        "─": "-",
+        "²": "^2",
+    }
+)
 UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -110,7 +124,11 @@ def check(
 def printable(text: str) -> str:
     """Without what names from files may do to a terminal, and with "?" for what its encoding doesn't have."""
     encoding = sys.stdout.encoding or "utf-8"
-    return UNPRINTABLE.sub("\ufffd", text).encode(encoding, "replace").decode(encoding)
+    shown = UNPRINTABLE.sub("\ufffd", text)
+    try:
+        return shown.encode(encoding).decode(encoding)
+    except UnicodeEncodeError:  # a minus sign must not become a question mark
+        return shown.translate(PLAIN).encode(encoding, "replace").decode(encoding)
 
 
 def _refuse_sheet(sheet: Path, data: Path, images: Path | None) -> None:

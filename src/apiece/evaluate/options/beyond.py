@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from apiece.evaluate.caps import find_caps
 from apiece.evaluate.ledger import MATCHED, MISSED, SPURIOUS, Ledger
+from apiece.evaluate.operating import Reason
 
 Bool = NDArray[np.bool_]
 
@@ -47,7 +48,7 @@ def beyond(entries: Ledger, causes: Mapping[str, Any] | None = None, *, scored: 
     found = [
         _predict_lower(entries) if scored else None,
         _cap(entries),
-        _retrain(entries, causes),
+        _retrain(entries, causes, scored),
         _resolution(entries),
         _relabel(entries) if scored else None,
     ]
@@ -82,25 +83,32 @@ def _cap(entries: Ledger) -> Beyond | None:
         )
     if caps.suspected is None:
         return None
+    # What a cap removes scores less than what it leaves: where that is below the threshold, no count changes.
+    predicted, number = entries.overlaps.scenes.predicted.images, len(entries.overlaps.scenes.image_ids)
+    below = np.bincount(predicted[entries.selection.reason == Reason.BELOW], minlength=number)
+    full = int(np.count_nonzero((np.bincount(predicted, minlength=number) == caps.suspected) & (below == 0)))
+    if not full:
+        return None
     return Beyond(
         "cap",
-        f"Predict again with a higher cap: {caps.images_at_suspected:,} of {caps.images:,} images have exactly "
-        f"{caps.suspected:,} predictions, the most of any, as if cut there.",
-        caps.images_at_suspected / images,
+        f"Predict again with a higher cap: {full:,} of {caps.images:,} images have exactly {caps.suspected:,} "
+        "predictions, the most of any, as if cut there, and all of them count.",
+        full / images,
     )
 
 
-def _retrain(entries: Ledger, causes: Mapping[str, Any] | None) -> Beyond | None:
+def _retrain(entries: Ledger, causes: Mapping[str, Any] | None, scored: bool) -> Beyond | None:
     missed = entries.truth_kind == MISSED
     total = int(missed.sum())
     without = int((missed & ~_has_candidate(entries)).sum())
     if not total or without < MUCH * total:
         return None
     lowest = entries.overlaps.scenes.predicted.scores.min(initial=1.0)
+    stored = f" (scores from {lowest:.2f})" if scored else ""
     text = (
         f"Train on more such objects: {without:,} of {total:,} missed objects ({100 * without / total:.0f} %) have no "
-        f"candidate of any class with IoU ≥ {entries.rules.near:g} among the stored predictions (scores from "
-        f"{lowest:.2f}), so no setting can find them."
+        f"candidate of any class with IoU ≥ {entries.rules.near:g} among the stored predictions{stored}, so no setting "
+        "can find them."
     )
     named = sorted((causes or {}).get("causes", ()), key=lambda one: -(one.get("share") or 0.0))
     if named and named[0].get("share"):

@@ -10,6 +10,7 @@ from apiece.evaluate.bootstrap import Interval
 from apiece.evaluate.options.effects import Effect
 
 NOTHING = 1e-12  # smaller changes are rounding
+SHOWN = 0.0005  # smaller changes of AP would be told as 0.000
 AFTER = {"mae": "MAE", "gross": "gross", "ap": "AP", "cost": "cost"}  # the effect that an objective looks at
 
 
@@ -32,10 +33,11 @@ def sentence(
     if objective == "ap" and _clear(change.MAE):
         parts.append(_changed(change.MAE, "mae"))
     if objective != "ap" and np.isfinite(change.AP.value):
-        if _clear(change.AP):
+        if _clear(change.AP) and abs(change.AP.value) >= SHOWN:
             parts.append(_changed(change.AP, "ap"))
         else:
-            parts.append("AP unchanged" if abs(change.AP.value) < NOTHING else "no measurable effect on AP")
+            still = abs(change.AP.value) < (SHOWN if _clear(change.AP) else NOTHING)
+            parts.append("AP unchanged" if still else "no measurable effect on AP")
     return f"{words[:1].upper()}{words[1:]}: {', '.join(parts)}{within}."
 
 

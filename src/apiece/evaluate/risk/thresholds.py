@@ -175,6 +175,14 @@ def thresholds(
         silent = place is not None and not one.losses.predicted[:, place].any()
         if why is None and silent and one.name != "missed objects":
             why = f"only thresholds that leave no prediction pass, such as {one.choice.threshold:g}."
+        if why is None and place is not None and one.name == "false predictions":
+            seen = Seen.at(one.losses, place)
+            if 2 * seen.without_predictions > seen.pictures and seen.false > one.alpha * seen.judged:
+                why = (
+                    f"only thresholds pass that leave most pictures ({seen.without_predictions:,} of "
+                    f"{seen.pictures:,}) without a prediction, such as {one.choice.threshold:g}, and of the "
+                    f"predictions that are left {percent(seen.false / seen.judged)} are false."
+                )
         if why is None and place is not None:
             seen = Seen.at(one.losses, place)
             at = "At threshold" if one.method == LEARNED else "At thresholds chosen as this one,"
@@ -208,5 +216,5 @@ def _unfit(overlaps: Overlaps) -> str | None:
     if scores.min() < 0 or scores.max() > 1:
         return f"scores go from {scores.min():g} to {scores.max():g}; thresholds from 0 to 1 are tested."
     if scores.size > 1 and scores.min() == scores.max():
-        return f"all scores are {scores[0]:g}, so that no threshold can be chosen."
+        return f"all scores are {scores[0]:g} (or there are none), so that no threshold can be chosen."
     return None
