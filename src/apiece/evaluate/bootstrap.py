@@ -133,4 +133,5 @@ def resamples(
     unit = np.arange(images) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     units = int(unit.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)
-    return Resamples(drawn[:, unit].astype(np.float64), units, level)
+    weights = drawn.astype(np.float64)
+    return Resamples(weights if groups is None else weights[:, unit], units, level)

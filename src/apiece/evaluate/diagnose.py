@@ -110,7 +110,7 @@ def diagnose(
             cost_false=given.cost_false,
             rules=given.rules,
             groups=groups,
-            level=given.level,
+            draws=draws,
             seed=given.seed,
             scored=subject.scored,
             chosen_here=chosen_here,

@@ -138,7 +138,7 @@ def options(
     cost_false: float = 1.0,
     rules: Rules | None = None,
     groups: Sequence[str] | None = None,
-    draws: int = DRAWS,
+    draws: int | Resamples = DRAWS,
     level: float = LEVEL,
     seed: int = 0,
     scored: bool = True,
@@ -158,6 +158,7 @@ def options(
     cost_miss    the cost of a missed object, against
     cost_false   that of a false alarm.
     groups       the group of each image; groups stay whole in halves and draws.
+    draws        how many, or the draws themselves, of these images and groups.
     scored       False where predictions have no scores: what needs them is left out.
     chosen_here  whether the baseline's threshold was chosen on these images, which is then said.
     causes       the causes of misses (the document's part), for `beyond`.
@@ -187,7 +188,7 @@ def options(
     truth = scenes.truth
     true = np.bincount(truth.images[~truth.crowd], minlength=images)
     part = halves(true, groups, seed)
-    weights = resamples(images, groups, draws, seed, level)
+    weights = resamples(images, groups, draws, seed, level) if isinstance(draws, int) else draws
     case = Case(overlaps, baseline, before.selection, objective, cost_miss, cost_false, rule.found, scored)
     left_out = list(_left_out(case))
     measured = _Measured(case, rule, before, entries)
