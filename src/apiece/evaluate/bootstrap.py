@@ -37,6 +37,11 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def to_json(self) -> dict[str, float | None]:
+        """`{"value", "low", "high"}`, None where unknown."""
+        parts = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: float(number) if np.isfinite(number) else None for name, number in parts.items()}
+
 
 @dataclass(frozen=True, eq=False)
 class Resamples:

@@ -133,7 +133,7 @@ class Bin:
             "high": self.high,
             "n": self.n,
             "score": _number(self.score),
-            "precision": _plain(self.precision),
+            "precision": self.precision.to_json(),
             "iou": _number(self.iou),
         }
 
@@ -159,9 +159,9 @@ class CalibrationFigures:
         """Plain values, NaN as None."""
         return {
             "predictions": self.predictions,
-            "d_ece": _plain(self.d_ece),
-            "la_ece": _plain(self.la_ece),
-            "overconfidence": _plain(self.overconfidence),
+            "d_ece": self.d_ece.to_json(),
+            "la_ece": self.la_ece.to_json(),
+            "overconfidence": self.overconfidence.to_json(),
             "curve": [one.to_json() for one in self.curve],
         }
 
@@ -187,9 +187,9 @@ class Repair:
         """Plain values, NaN as None."""
         names = ("taught", "judged", "before", "after")
         return {
-            "before": _plain(self.before),
-            "after": _plain(self.after),
-            "change": _plain(self.change),
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "change": self.change.to_json(),
             "ways": [
                 dict(zip(names, (a, b, _number(c), _number(d)), strict=True)) for a, b, c, d in self.ways
             ],
@@ -516,7 +516,3 @@ def _bins(scores: Float64, bins: int) -> Int64:
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in interval._asdict().items()}

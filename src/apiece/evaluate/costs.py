@@ -141,8 +141,8 @@ class Costs:
     def to_json(self) -> dict[str, Any]:
         """Plain values; None where nothing can be said. By class only gains that are not 0."""
         return {
-            "AP50": interval_json(self.AP50),
-            "all_repaired": interval_json(self.all_repaired),
+            "AP50": self.AP50.to_json(),
+            "all_repaired": self.all_repaired.to_json(),
             "iou": self.iou,
             "draws": self.draws,
             "ap_draws": self.ap_draws,
@@ -153,14 +153,14 @@ class Costs:
                     "entries": cost.entries,
                     "objects": cost.objects,
                     "predictions": cost.predictions,
-                    "AP50": interval_json(cost.AP50),
-                    "count": interval_json(cost.count),
-                    "gross": interval_json(cost.gross),
-                    "area": interval_json(cost.area),
-                    "predicted_area": interval_json(cost.predicted_area),
-                    "area_change": interval_json(cost.area_change),
+                    "AP50": cost.AP50.to_json(),
+                    "count": cost.count.to_json(),
+                    "gross": cost.gross.to_json(),
+                    "area": cost.area.to_json(),
+                    "predicted_area": cost.predicted_area.to_json(),
+                    "area_change": cost.area_change.to_json(),
                     "by_class": [
-                        {"category_id": key, "name": name, "AP50": interval_json(gain)}
+                        {"category_id": key, "name": name, "AP50": gain.to_json()}
                         for (key, name), gain in zip(self.classes, cost.by_class, strict=True)
                         if gain.value > 0
                     ],
@@ -197,13 +197,6 @@ def entries_of(ledger: Ledger) -> Entries:
         of_truth[~truth.crowd], minlength=total
     )
     return Entries(kind, image, surplus.astype(np.int64))
-
-
-def interval_json(interval: Interval) -> dict[str, float | None]:
-    """`{"value", "low", "high"}`, None where unknown."""
-    return {
-        name: None if np.isnan(x) else float(x) for name, x in zip(interval._fields, interval, strict=True)
-    }
 
 
 def costs(ledger: Ledger, draws: Resamples, scored: bool = True) -> Costs:

@@ -285,7 +285,7 @@ def _mean(values: Int64, counted: Float64, draws: Resamples) -> Interval:
 def _plain(value: Any) -> Any:
     """Plain values of a dataclass: intervals as objects, NaN as None."""
     if isinstance(value, Interval):
-        return {name: _plain(number) for name, number in value._asdict().items()}
+        return value.to_json()
     if isinstance(value, float):
         return None if np.isnan(value) else float(value)
     if isinstance(value, tuple | list):

@@ -67,7 +67,7 @@ class QualityFigures:
         return {
             "pairs": self.pairs,
             "measured": self.measured,
-            **{name: _plain(interval) for name, interval in self.intervals.items()},
+            **{name: interval.to_json() for name, interval in self.intervals.items()},
         }
 
 
@@ -219,7 +219,3 @@ def _drawn_medians(rising: Float64, weights: Float64, images: Int64) -> Float64:
     begins = np.searchsorted(which, np.arange(bins + 1))
     middle = rising[(begins[:-1] + begins[1:]) // 2]
     return np.where(half > 0, (middle[lower] + middle[upper]) / 2, np.nan)
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return {name: None if np.isnan(x) else float(x) for name, x in interval._asdict().items()}

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from apiece.evaluate.bootstrap import FEWEST, Interval, Resamples
-from apiece.evaluate.costs import entries_of, interval_json
+from apiece.evaluate.costs import entries_of
 from apiece.evaluate.ledger import DUPLICATE, IGNORED, KINDS, LOOSE, MATCHED, NOT_COUNTED, SPURIOUS, Ledger
 from apiece.evaluate.operating import at_border
 from apiece.evaluate.scenes import Float64, Int64, Key
@@ -119,8 +119,8 @@ class Slice:
             "images": self.images,
             "true": self.true,
             "predicted": self.predicted,
-            **{figure: interval_json(getattr(self, figure)) for figure in FIGURES},
-            "kinds": {kind: interval_json(share) for kind, share in self.kinds.items()},
+            **{figure: getattr(self, figure).to_json() for figure in FIGURES},
+            "kinds": {kind: share.to_json() for kind, share in self.kinds.items()},
             "p": {figure: None if np.isnan(p) else p for figure, p in self.p.items()},
             "differs": list(self.differs),
             "few": self.few,

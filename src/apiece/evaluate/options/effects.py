@@ -78,8 +78,8 @@ class Effect:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         names = ("MAE", "bias", "gross", "cost", "net", "AP", "AP50")
-        plain: dict[str, Any] = {name: interval_json(getattr(self, name)) for name in names}
-        return {**plain, "kinds": {kind: interval_json(change) for kind, change in self.kinds.items()}}
+        plain: dict[str, Any] = {name: getattr(self, name).to_json() for name in names}
+        return {**plain, "kinds": {kind: change.to_json() for kind, change in self.kinds.items()}}
 
 
 def effect(changed: Outcome, baseline: Outcome, draws: Resamples) -> Effect:
@@ -122,9 +122,3 @@ def effect(changed: Outcome, baseline: Outcome, draws: Resamples) -> Effect:
         AP50,
         dict(zip(KINDS, figures[4:], strict=True)),
     )
-
-
-def interval_json(figure: Interval) -> dict[str, float | None]:
-    """Plain values; None where unknown."""
-    pairs = zip(("value", "low", "high"), figure, strict=True)
-    return {name: float(v) if np.isfinite(v) else None for name, v in pairs}
