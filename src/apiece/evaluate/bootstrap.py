@@ -138,5 +138,6 @@ def resamples(
     unit = np.arange(images) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     units = int(unit.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)
-    weights = drawn.astype(np.float64)
+    # Column by column, as sparse tables times the weights' transpose read them.
+    weights = np.asfortranarray(drawn, np.float64)
     return Resamples(weights if groups is None else weights[:, unit], units, level)

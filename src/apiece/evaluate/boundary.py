@@ -22,7 +22,7 @@ Bool = NDArray[np.bool_]
 
 RATIO = 0.02  # of the picture's diagonal, as for COCO
 AT_ONCE = 256  # pairs whose masks are decoded together
-MOST_PAIRS = 10_000
+MOST_PAIRS = 5_000
 AT_50, AT_75 = 0, 5  # places among the IoU thresholds 0.50, 0.55, …, 0.95
 
 DEFINITIONS = {
