@@ -30,7 +30,6 @@ import numpy as np
 from apiece.evaluate.coco_scenes import scenes_of_coco
 from apiece.evaluate.operating import OperatingPoint
 from apiece.evaluate.options import measure, options
-from apiece.evaluate.options.effects import interval_json
 from apiece.evaluate.options.folds import halves
 from apiece.evaluate.options.report import objective_of
 from apiece.evaluate.overlaps import Overlaps, overlaps_of
@@ -103,8 +102,8 @@ def compared(known: Overlaps, new: Overlaps, base: str, limit: float, objective:
                 "sentence": option.sentence,
                 "helps": option.helps,
                 "judged_on": option.judged_on,
-                "predicted": interval_json(predicted),
-                "measured": interval_json(measured),
+                "predicted": predicted.to_json(),
+                "measured": measured.to_json(),
                 "in_interval": bool(predicted.low <= measured.value <= predicted.high),
                 "agrees": bool(abs(predicted.value - measured.value) <= apart)
                 if np.isfinite(apart)
