@@ -324,3 +324,32 @@ def test_text_names_options_that_lower_gross_error_alone_and_none_that_harm() ->
     assert first.startswith("Fewer errors")
     assert "fewer told." in first
     assert rest == "No measurable gain in the mean error of the count from: harms; nothing."
+
+
+def test_labelled_pictures_among_the_live_ones_count_once(files: tuple[Path, Path], tmp_path: Path) -> None:
+    own = json.loads(files[1].read_text())
+    more = documents(*pictures(60, seed=21))[1]
+    for entry in more["images"]:
+        entry["id"] += 1000
+        entry["file_name"] = f"live-{entry['file_name']}"
+    for entry in more["annotations"]:
+        entry["image_id"] += 1000
+    both = {
+        **own,
+        "images": own["images"] + more["images"],
+        "annotations": own["annotations"] + more["annotations"],
+    }
+    risks = []
+    for name, document in (("more", more), ("both", both)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+        found = diagnose_files(*files, Settings(threshold=0.45), live=tmp_path / f"{name}.json").to_json()
+        risks.append([(row["name"], row["interval"], row["withdrawn"]) for row in found["risk"]])
+    assert risks[0] == risks[1]
+    assert any(name == "total of live pictures" for name, _, _ in risks[0])
+    with_same_names = {
+        **more,
+        "images": [{**e, "file_name": e["file_name"].removeprefix("live-")} for e in more["images"]],
+    }
+    (tmp_path / "names.json").write_text(json.dumps(with_same_names))
+    found = diagnose_files(*files, Settings(threshold=0.45), live=tmp_path / "names.json").to_json()["risk"]
+    assert [(row["name"], row["interval"], row["withdrawn"]) for row in found] == risks[0]
