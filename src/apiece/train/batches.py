@@ -5,6 +5,7 @@ So a run that was killed and resumed at step n sees the same pixels from step n 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -111,4 +112,9 @@ def batches(
         collate_fn=_whole,
         prefetch_factor=4 if workers else None,
     )
-    return iter(loader)
+    # A forked worker must not free what the parent left behind: some objects wait for threads that it doesn't have.
+    gc.freeze()
+    try:
+        return iter(loader)
+    finally:
+        gc.unfreeze()
